@@ -1,0 +1,15 @@
+# Copyright (c) 2026, llmops.fleet contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+from __future__ import annotations
+
+from ansible_collections.llmops.fleet.plugins.module_utils._preflight import finding_line, findings_table
+
+
+def preflight_table(findings, style="table"):
+    return findings_table(findings) if style == "table" else [finding_line(finding) for finding in findings]
+
+
+class FilterModule:
+    def filters(self):
+        return {"preflight_table": preflight_table}

@@ -1,0 +1,219 @@
+# Copyright (c) 2026, llmops.fleet contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+from __future__ import annotations
+
+import copy
+
+import pytest
+from ansible_collections.llmops.fleet.plugins.module_utils import _docker_engine
+from ansible_collections.llmops.fleet.plugins.module_utils._errors import SpecError
+from hypothesis import given
+from hypothesis import strategies as st
+
+OURS = {"live-restore": True, "log-driver": "json-file", "log-opts": {"max-size": "100m"}}
+DOCKER = {
+    "installed": True,
+    "active": True,
+    "error": None,
+    "version": "29.7.2",
+    "compose_version": "5.5.0",
+    "package": "docker-ce",
+    "daemon_config": OURS,
+    "daemon_config_error": None,
+    "daemon_config_record": OURS,
+    "dropins": {},
+}
+HOST = {
+    "docker": DOCKER,
+    "ca_certificates": {"company.crt": "11", "other.crt": "22"},
+    "python_packages": {"requests": True, "yaml": True, "apt": False},
+}
+WANTED = {
+    "daemon_config": OURS,
+    "ca_certificates": {"company.crt": "11"},
+    "compose_min": "2.18",
+    "python_packages": ["requests", "yaml"],
+}
+
+
+def parts(host=None, **wanted):
+    return [reason["part"] for reason in _docker_engine.drift(host or HOST, **{**WANTED, **wanted})]
+
+
+def docker(**changes):
+    return {**HOST, "docker": {**DOCKER, **changes}}
+
+
+def test_a_converged_host_has_no_drift():
+    assert _docker_engine.drift(HOST, **WANTED) == []
+
+
+BARE = {
+    "docker": {
+        "installed": False,
+        "active": False,
+        "error": None,
+        "version": None,
+        "compose_version": None,
+        "package": None,
+        "daemon_config": None,
+        "daemon_config_error": None,
+        "daemon_config_record": None,
+        "dropins": {},
+    },
+    "ca_certificates": {},
+    "python_packages": {"requests": False, "yaml": True, "apt": False},
+}
+
+
+def test_a_bare_host_lacks_it_all():
+    problems = [reason["problem"] for reason in _docker_engine.drift(BARE, **WANTED, proxy_dropin="33")]
+    assert problems == [
+        "CA certificate company.crt is missing",
+        "Docker Engine is not installed",
+        "Docker's compose plugin is not installed",
+        "Python cannot import requests",
+        "/etc/docker/daemon.json is not as wanted",
+        "the proxy drop-in llmops-fleet-proxy.conf is not as wanted",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("host", "wanted", "expected"),
+    [
+        (docker(compose_version="2.17.3"), {}, ["engine"]),
+        (docker(compose_version="2.18.0"), {}, []),
+        (docker(compose_version=None), {}, ["engine"]),
+        (docker(active=False, error="Docker does not answer"), {}, ["service"]),
+        (docker(daemon_config={**OURS, "debug": True}), {}, []),
+        (docker(daemon_config=None), {}, ["daemon_config"]),
+        (docker(daemon_config_record=None), {}, ["daemon_config"]),
+        (docker(dropins={"llmops-fleet-proxy.conf": "33"}), {}, ["proxy"]),
+        (docker(dropins={"llmops-fleet-proxy.conf": "33"}), {"proxy_dropin": "33"}, []),
+        (docker(dropins={"llmops-fleet-proxy.conf": "33"}), {"proxy_dropin": "44"}, ["proxy"]),
+        (docker(dropins={"10-theirs.conf": "33"}), {}, []),
+        (HOST, {"ca_certificates": {"company.crt": "99"}}, ["ca_certificates"]),
+        (HOST, {"ca_certificates": {"new.crt": "11", "company.crt": "11"}}, ["ca_certificates"]),
+        (HOST, {"python_packages": ["apt"]}, ["python"]),
+        (docker(installed=False, active=False), {}, ["engine"]),
+    ],
+)
+def test_each_thing_that_is_off(host, wanted, expected):
+    assert parts(host, **wanted) == expected
+
+
+def test_broken_daemon_json_decides_nothing():
+    host = docker(daemon_config=None, daemon_config_error="/etc/docker/daemon.json line 1 column 2: Expecting value")
+    with pytest.raises(SpecError, match=r"^/etc/docker/daemon\.json line 1 column 2: Expecting value: not touched"):
+        parts(host)
+
+
+def plan(existing, ours, record, active=True):
+    section = {"daemon_config": existing, "daemon_config_record": record, "active": active}
+    return _docker_engine.plan_daemon_config(section, ours)
+
+
+def test_keys_of_others_survive_inside_dicts_and_lists_too():
+    existing = {"debug": True, "log-opts": {"labels": "a"}, "registry-mirrors": ["https://theirs"]}
+    ours = {"log-opts": {"max-size": "1m"}, "registry-mirrors": ["https://ours"], "live-restore": True}
+    assert plan(existing, ours, None)["config"] == {
+        "debug": True,
+        "log-opts": {"labels": "a", "max-size": "1m"},
+        "registry-mirrors": ["https://ours", "https://theirs"],
+        "live-restore": True,
+    }
+
+
+def test_a_removed_variable_takes_out_what_it_put_in():
+    existing = {"debug": True, "data-root": "/srv/d", "log-opts": {"labels": "a", "max-size": "1m"},
+                "registry-mirrors": ["https://ours", "https://theirs"], "insecure-registries": ["r:5000"]}  # fmt: skip
+    record = {"data-root": "/srv/d", "log-opts": {"max-size": "1m"}, "registry-mirrors": ["https://ours"],
+              "insecure-registries": ["r:5000"]}  # fmt: skip
+    assert plan(existing, {}, record)["config"] == {
+        "debug": True,
+        "log-opts": {"labels": "a"},
+        "registry-mirrors": ["https://theirs"],
+    }
+
+
+@pytest.mark.parametrize(
+    ("existing", "record", "active", "write", "restart"),
+    [
+        (None, None, False, True, False),
+        (None, None, True, True, True),
+        (OURS, OURS, True, False, False),
+        ({**OURS, "debug": True}, OURS, True, False, False),
+        # cut off after the file was written and before Docker restarted
+        (OURS, None, True, False, True),
+        (OURS, {"live-restore": True}, True, False, True),
+    ],
+)
+def test_restart_only_where_the_running_daemon_lacks_something(existing, record, active, write, restart):
+    planned = plan(existing, OURS, record, active)
+    assert (planned["write"], planned["restart"]) == (write, restart)
+    assert planned["record"] == {"values": OURS}
+
+
+def test_nothing_ours_and_nothing_there_needs_nothing():
+    assert plan(None, {}, None)["drift"] is False
+
+
+@pytest.mark.parametrize(
+    ("newer", "older"), [("2.18.0", "2.17.3"), ("10.0", "9.9"), ("5.5.0", "2.40"), ("v2.26.1-4", "2.26.0")]
+)
+def test_versions_compare_by_number(newer, older):
+    assert _docker_engine.version_tuple(newer) > _docker_engine.version_tuple(older)
+
+
+SCALAR = st.text(max_size=3) | st.booleans() | st.none()
+VALUE = SCALAR | st.lists(st.text(max_size=2), max_size=3, unique=True)
+VALUE = VALUE | st.dictionaries(st.sampled_from("xyz"), VALUE, max_size=3)
+CONFIG = st.dictionaries(st.sampled_from(["a", "b", "c", "d"]), VALUE, max_size=4)
+
+
+def leaves(value):
+    """(path, leaf) of everything in a config; an item of a list is a leaf of its own."""
+    if isinstance(value, dict):
+        return [((key, *path), leaf) for key, inner in value.items() for path, leaf in leaves(inner)]
+    if isinstance(value, list):
+        return [((), (item,)) for item in value]
+    return [((), value)]
+
+
+@given(existing=CONFIG, ours=CONFIG)
+def test_merging_twice_is_merging_once(existing, ours):
+    once = _docker_engine.merge(existing, ours, {})
+    assert _docker_engine.merge(once, ours, ours) == once
+    assert _docker_engine.merge(once, ours, {}) == once
+
+
+@given(existing=CONFIG, ours=CONFIG)
+def test_what_is_ours_is_in_force(existing, ours):
+    merged = leaves(_docker_engine.merge(existing, ours, {}))
+    assert all(leaf in merged for leaf in leaves(ours))
+
+
+@given(existing=CONFIG, ours=CONFIG, before=CONFIG)
+def test_keys_of_others_always_survive(existing, ours, before):
+    merged = _docker_engine.merge(existing, ours, before)
+    others = {key: value for key, value in existing.items() if key not in ours and key not in before}
+    assert {key: merged.get(key, "gone") for key in others} == others
+
+
+@given(theirs=CONFIG, ours=CONFIG)
+def test_what_goes_leaves_exactly_what_others_had(theirs, ours):
+    """Where nobody wrote into the other's keys, putting ours in and taking it out again changes nothing."""
+    theirs = {key: value for key, value in theirs.items() if key not in ours}
+    merged = _docker_engine.merge(theirs, ours, {})
+    assert _docker_engine.merge(merged, {}, ours) == theirs
+
+
+@given(existing=CONFIG, ours=CONFIG, before=CONFIG)
+def test_the_inputs_stay_as_they_are(existing, ours, before):
+    copies = copy.deepcopy((existing, ours, before))
+    merged = _docker_engine.merge(existing, ours, before)
+    for key in merged:
+        if isinstance(merged[key], list):
+            merged[key].append("changed")
+    assert (existing, ours, before) == copies
