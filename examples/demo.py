@@ -134,7 +134,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
         parser.add_argument(f"--{service}-url", help=f"URL of the {service} service, instead of --base-url")
     parser.add_argument("--api-key", default=os.environ.get("OPENAI_API_KEY", "none"), help="default: $OPENAI_API_KEY")
     parser.add_argument("--chat-model", default="chat", help="name of the chat service (default: %(default)s)")
-    parser.add_argument("--embed-model", default="embedding", help="name of the embedding service (%(default)s)")
+    parser.add_argument("--embed-model", default="embed", help="name of the embedding service (%(default)s)")
     parser.add_argument("--rerank-model", default="rerank", help="name of the rerank service (%(default)s)")
     parser.add_argument("--max-tokens", type=int, default=128, help="give a reasoning model more (%(default)s)")
     parser.add_argument("--timeout", type=float, default=120, help="seconds for one request (default: %(default)s)")

@@ -49,6 +49,7 @@ HOST_PACKAGES = (
 BASE_PACKAGES = "python3,libpython3.11,libnuma1,libgomp1,ca-certificates,curl"
 BASE_DROPS = ("usr/share/doc", "usr/share/man", "usr/share/locale", "usr/share/info", "var/log")
 CHAT, EMBED = "llmops/SmolLM2-135M-Instruct", "llmops/all-MiniLM-L6-v2"
+ARCHITECTURES = ("LlamaForCausalLM", "BertModel")  # of the two models
 ENGINE_REPOSITORY, STANDIN_REPOSITORY = "llmops/vllm-cpu", "llmops/standin"
 LABEL = "llmops.sandbox-image"  # not llmops.sandbox: containers inherit it, and that label is what destroy goes by
 # Never read when vLLM serves a model: headers, static libraries, test programs and suites, scripts, GPU parts
@@ -206,7 +207,8 @@ def debian_root(cache: Cache, suite: str, packages: str, drops: Sequence[str]) -
         scripts = Path("/usr/share/debootstrap/scripts")
         script = [] if (scripts / suite).exists() else [str(scripts / "sid")]
         options = ["--variant=minbase", f"--include={packages}"]
-        run("debootstrap", *options, suite, root, mirror, *script)
+        # in a mount namespace of its own, so that a killed run leaves no mount in what the next one deletes
+        run("unshare", "--mount", "--propagation", "private", "debootstrap", *options, suite, root, mirror, *script)
         for pattern in (
             "var/cache/apt/*",
             "var/lib/apt/lists/*",
@@ -274,12 +276,22 @@ def install_engine(site: Path) -> None:
     (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: vllm\nVersion: {VLLM}+cpu\n")
 
 
+def inspect_models(base: Path, site: Path, home: Path) -> None:
+    """What vLLM would find out at each first start, in a process of its own, and keep in ~/.cache/vllm/modelinfos."""
+    (home / ".cache").mkdir(parents=True)
+    home.chmod(0o700)
+    code = "from vllm.model_executor.models.registry import ModelRegistry as known\n"
+    code += f"for name in {ARCHITECTURES!r}: known.models[name].inspect_model_cls()"
+    command = ["env", "PYTHONPATH=/opt/vllm", "VLLM_NO_USAGE_STATS=1", "python3", "-c", code]
+    in_root(base, command, {"/opt/vllm": site, "/root/.cache": home / ".cache"})
+
+
 class Engine:
     """The engine's packages, as a layer in the store and, while something needs it, as a folder."""
 
     def __init__(self, cache: Cache, store: Store, base: Path) -> None:
         self.cache, self.store, self.base = cache, store, base
-        self.key = digest(HERE / "engine.txt", TORCH, VLLM, *ENGINE_DROPS)
+        self.key = digest(HERE / "engine.txt", TORCH, VLLM, *ENGINE_DROPS, *ARCHITECTURES)
         self.tree = cache.directory / "roots" / f"engine-{self.key}"
 
     def layer(self) -> Layer:
@@ -305,6 +317,8 @@ class Engine:
                 install_engine(site)
                 with timed("byte code"):
                     compile_python(self.base, ["/opt/vllm"], {"/opt/vllm": site})
+                with timed("vLLM's notes on model classes"):
+                    inspect_models(self.base, site, work / "root")
         return self.tree
 
     def drop_folders(self) -> None:

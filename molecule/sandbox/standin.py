@@ -19,6 +19,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import signal
 import sys
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -99,6 +100,7 @@ def main(argv: list[str]) -> int:
         for number in range(1, 41):
             print(f"ERROR standin log line {number:02d} of 40: ends as told by STANDIN_EXIT", flush=True)
         return int(os.environ["STANDIN_EXIT"])
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # the first process of a container has no default action
     positional = argv[0] if argv and not argv[0].startswith("-") else "standin"
     Handler.model = option(argv, "--served-model-name", option(argv, "--model", positional))
     host, port = option(argv, "--host", "0.0.0.0"), int(option(argv, "--port", "8000"))

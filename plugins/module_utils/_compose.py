@@ -137,11 +137,12 @@ def actions(
 
     ``definition``: the compose mapping; ``containers``: those of the project, as host_info returns them;
     ``stopped`` and ``absent``: the services whose state that is. Returns ``start``, ``wait``, ``stop`` and
-    ``remove`` (lists of service names in the definition's order) and ``reasons`` (one line a service).
+    ``remove`` (lists of service names in the definition's order), ``orphans`` (services that nobody mentions
+    any more) and ``reasons`` (one line a service).
     """
     running = {container["service"]: container for container in containers}
     services = (definition or {}).get("services", {})
-    out: dict[str, Any] = {"start": [], "wait": [], "stop": [], "remove": [], "reasons": {}}
+    out: dict[str, Any] = {"start": [], "wait": [], "stop": [], "remove": [], "orphans": [], "reasons": {}}
     for name, service in services.items():
         action, reason = _action(service, running.get(name), name in stopped)
         if action:
@@ -151,6 +152,8 @@ def actions(
         if name in absent and name not in services:
             out["remove"].append(name)
             out["reasons"][name] = "state is absent"
+        elif name not in services:
+            out["orphans"].append(name)
     return out
 
 

@@ -87,7 +87,8 @@ def host_plan(
         if service["state"] != "absent" and not model.get("path") and not missing_models:
             raise SpecError(
                 f"service {service['name']}.model",
-                f'model "{service["model"]}" is not in the store of this host: {model.get("reason") or "not looked for"}',
+                f'model "{service["model"]}" is not in the store of this host: '
+                f"{model.get('reason') or 'not looked for'}",
             )
     return {
         "project": PROJECT,

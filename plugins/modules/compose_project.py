@@ -124,6 +124,11 @@ remove:
   returned: always
   type: list
   elements: str
+orphans:
+  description: Services that have a container, but are neither defined nor to be removed. They are left alone.
+  returned: always
+  type: list
+  elements: str
 containers:
   description: Name of the container by service, of those that exist.
   returned: always
@@ -279,6 +284,8 @@ def main():
         "containers": {container["service"]: container["name"] for container in found},
         "changed": drift or env != env_before,
     }
+    for name in result["orphans"]:
+        module.warn(f"service {name} runs, but fleet_services has it no more; list it with state: absent to remove it")
     after_text = project.dump(definition) if drift else before_text
     if result["changed"]:
         result["diff"] = difference(project, before_text, after_text, env_before, env)

@@ -51,7 +51,7 @@ options:
     type: path
     default: /
 author:
-  - llmops.fleet contributors
+  - llmops.fleet contributors (@llmops)
 """
 
 EXAMPLES = r"""
@@ -167,13 +167,13 @@ import hashlib
 import importlib.util
 import os
 import platform
-import subprocess
 from collections.abc import Callable
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.llmops.fleet.plugins.module_utils import _host
 from ansible_collections.llmops.fleet.plugins.module_utils._docker_api import DEFAULT_SOCKET, DockerAPI, DockerError
+from ansible_collections.llmops.fleet.plugins.module_utils._run import ProgramError, run_program
 from ansible_collections.llmops.fleet.plugins.module_utils._store import model_status
 
 BIN_DIRS = ("/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin")
@@ -190,30 +190,6 @@ DROPIN_DIR = "/etc/systemd/system/docker.service.d"
 # A sick driver makes nvidia-smi take minutes; a healthy one without persistence mode up to 30 s.
 NVIDIA_SMI_TIMEOUT = 120.0
 COMPOSE_TIMEOUT = 20.0
-
-
-class ProbeError(Exception):
-    """One part of the host could not be observed."""
-
-
-def run_program(args: list[str], timeout: float) -> tuple[int, str]:
-    """Exit status and all output. A program that hangs in the kernel cannot be waited for, so it is killed and left."""
-    try:
-        process = subprocess.Popen(
-            args,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            env={**os.environ, "LC_ALL": "C"},
-        )
-    except OSError as error:
-        raise ProbeError(f"{args[0]} does not run: {error.strerror or error}") from error
-    try:
-        output = process.communicate(timeout=timeout)[0]
-    except subprocess.TimeoutExpired as error:
-        process.kill()
-        raise ProbeError(f"{args[0]} gave no answer within {timeout:g} s") from error
-    return process.returncode, output.decode(errors="replace")
 
 
 class HostProbe:
@@ -285,7 +261,7 @@ class HostProbe:
         query = [program, "--query-gpu=index,uuid,name,memory.total", "--format=csv"]
         try:
             status, output = run_program(query, self.smi_timeout)
-        except ProbeError as error:
+        except ProgramError as error:
             return [], str(error)
         if status != 0:
             return [], f"nvidia-smi exits with {status}: {' '.join(output.split())[:300]}"

@@ -1,7 +1,7 @@
 # Copyright (c) 2026, llmops.fleet contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The collection as a user installs it: built, installed into an empty folder, used by FQCN from outside the checkout."""
+"""The collection as a user installs it: built, installed into an empty folder, used by FQCN from outside."""
 
 from __future__ import annotations
 

@@ -120,7 +120,9 @@ def test_actions_of_stopped_and_absent_services():
     assert _compose.actions(definition, [container("old", state="exited")], stopped=["chat"])["stop"] == []
     assert _compose.actions(definition, [], stopped=["chat"])["start"] == []
     assert _compose.actions(None, [container("D")], absent=["chat"])["remove"] == ["chat"]
-    assert _compose.actions(None, [container("D")])["remove"] == []  # nobody said that it shall go
+    forgotten = _compose.actions(None, [container("D")])
+    assert forgotten["remove"] == []  # nobody said that it shall go
+    assert forgotten["orphans"] == ["chat"]
 
 
 def test_services_start_in_the_order_of_the_inventory():

@@ -101,7 +101,7 @@ def test_posts_json_and_nothing(api):
     ],
 )
 def test_errors_say_what_docker_said(api, path, status, message):
-    with pytest.raises(DockerError, match="^[^\n]+$") as caught:
+    with pytest.raises(DockerError, match=r"^[^\n]+$") as caught:
         api.get(path)
     assert message in str(caught.value)
     assert caught.value.status == status
@@ -116,8 +116,9 @@ def test_demux_of_the_recorded_stream():
     assert demux_logs(LOGS) == "out\nerr\n"
 
 
-def test_demux_leaves_a_ttys_text_alone():
-    assert demux_logs(b"plain text\r\n") == "plain text\r\n"
+@pytest.mark.parametrize("text", [b"plain text\r\n", b"\x07\0\0\0\0\0\0\x01 bell and padding", b"short"])
+def test_demux_leaves_a_ttys_text_alone(text):
+    assert demux_logs(text) == text.decode()
 
 
 def test_demux_keeps_a_cut_off_frame():

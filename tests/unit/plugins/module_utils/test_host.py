@@ -144,6 +144,17 @@ def test_containers_as_docker_20_10_lists_them():
     assert (found["someone"]["project"], found["someone"]["definition"]) == (None, None)
 
 
+def test_only_published_tcp_ports_count():
+    """Constructed after the recorded shapes."""
+    ports = [
+        {"IP": "0.0.0.0", "PrivatePort": 53, "PublicPort": 53, "Type": "udp"},
+        {"PrivatePort": 80, "Type": "tcp"},
+        {"IP": "0.0.0.0", "PrivatePort": 80, "PublicPort": 8080, "Type": "tcp"},
+    ]
+    found = _host.docker_containers([{"Names": ["/a"], "Ports": ports}])
+    assert found[0]["ports"] == [{"address": "0.0.0.0", "port": 8080}]
+
+
 def test_health_in_a_field_of_its_own():
     """Constructed after Docker's API 1.52."""
     listing = [{"Names": ["/a"], "Status": "Up 3 seconds", "Health": {"Status": "starting", "FailingStreak": 0}}]

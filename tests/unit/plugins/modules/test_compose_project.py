@@ -110,6 +110,13 @@ def test_no_service_left_removes_the_files_and_the_container(run):
     assert not (run.directory / ".env").exists()
 
 
+def test_a_service_that_vanished_from_the_inventory_is_told_about(run):
+    run.containers.append(container("old", "a:1"))
+    result = run(definition=definition(chat="a:1"))
+    assert result["orphans"] == ["old"]
+    assert "service old runs, but fleet_services has it no more" in json.dumps(result["warnings"])
+
+
 def test_secrets_are_written_0600_and_shown_nowhere(run):
     result = run(definition=definition(chat="a:1"), environment={"chat": {"T": SECRET}})
     env = run.directory / ".env"

@@ -1,0 +1,22 @@
+# The commands of this repository; what they do is in scripts/.
+.DEFAULT_GOAL := help
+.PHONY: help setup sandbox-up demo demo-down test
+
+help: ## print this
+	@echo "usage: make TARGET"
+	@sed -n 's/^\([a-z-]*\):.*## /  \1\t/p' Makefile | expand -t 16
+
+setup: ## install what is missing: Debian packages, .venv, a running Docker Engine
+	@scripts/setup
+
+sandbox-up: setup ## make two hosts in containers, a registry and a model hub
+	@scripts/sandbox up
+
+demo: ## all of it: setup, sandbox, site.yml on it; prints evidence and endpoints
+	@scripts/demo
+
+demo-down: ## remove all that demo and sandbox-up made (not the cache)
+	@scripts/sandbox down
+
+test: setup ## everything that CI runs
+	@scripts/test
