@@ -464,19 +464,28 @@ def host_image(cache: Cache, docker: Docker) -> str:
     return image
 
 
+def registry_program(cache: Cache, base: Path, base_key: str) -> Path:
+    """/usr/bin/docker-registry out of Debian's package."""
+    target = cache.directory / "roots" / f"docker-registry-{base_key}"
+    if not target.is_dir():
+        with timed("docker-registry from Debian"), cache.scratch("deb") as work, cache.making(target) as out:
+            get = "apt-get -q update && cd /mnt && apt-get -q download docker-registry"
+            in_root(base, ["sh", "-c", get], {"/mnt": work})
+            run("dpkg-deb", "-x", next(iter(work.glob("*.deb"))), work / "tree")
+            shutil.copy2(work / "tree/usr/bin/docker-registry", out)
+    return target / "docker-registry"
+
+
 def services_image(cache: Cache, docker: Docker, base: Path, base_key: str) -> str:
     """Debian 12 with its docker-registry, for the registry and the hub."""
     config = "version: 0.1\nstorage: {filesystem: {rootdirectory: /srv/registry}, delete: {enabled: true}}\n"
     config += 'http: {addr: "0.0.0.0:5000"}\nlog: {accesslog: {disabled: true}}\n'
+    program = registry_program(cache, base, base_key)
     image = f"llmops-sandbox/services:{digest(base_key, config, 'docker-registry')}"
     if not docker.has(image):
         with timed(f"image {image}"), cache.scratch("services") as work:
-            (work / "deb").mkdir()
-            get = "apt-get -q update && cd /mnt && apt-get -q download docker-registry"
-            in_root(base, ["sh", "-c", get], {"/mnt": work / "deb"})
             run("cp", "-a", "--reflink=auto", base, work / "root")
-            run("dpkg-deb", "-x", next(iter((work / "deb").glob("*.deb"))), work / "deb")
-            shutil.copy2(work / "deb/usr/bin/docker-registry", work / "root/usr/bin")
+            shutil.copy2(program, work / "root/usr/bin")
             (work / "root/etc/docker/registry").mkdir(parents=True)
             (work / "root/etc/docker/registry/config.yml").write_text(config)
             docker.load(image, work / "root")

@@ -19,7 +19,9 @@ BIN = Path(sys.executable).parent
 
 def command(*arguments, cwd, collections, check=True):
     env = {key: value for key, value in os.environ.items() if not key.startswith("ANSIBLE_")}
-    env |= {"ANSIBLE_COLLECTIONS_PATH": str(collections), "ANSIBLE_CONFIG": "/dev/null", "ANSIBLE_NOCOLOR": "1"}
+    config = Path(collections) / "ansible.cfg"
+    config.write_text("[defaults]\n")  # this checkout's and the user's own are not to be found
+    env |= {"ANSIBLE_COLLECTIONS_PATH": str(collections), "ANSIBLE_CONFIG": str(config), "ANSIBLE_NOCOLOR": "1"}
     done = subprocess.run(
         [BIN / arguments[0], *arguments[1:]], cwd=cwd, env=env, capture_output=True, text=True, check=False
     )

@@ -150,7 +150,8 @@ def test_verify_by_fqcn_from_the_installed_artifact(fleet, tmp_path):
     assert built.returncode == 0, built.stdout + built.stderr
     folder = tmp_path / "empty"
     folder.mkdir()
-    env = {"ANSIBLE_COLLECTIONS_PATH": str(folder), "ANSIBLE_CONFIG": "/dev/null"}
+    (tmp_path / "ansible.cfg").write_text("[defaults]\n")  # neither this checkout's nor the user's own
+    env = {"ANSIBLE_COLLECTIONS_PATH": str(folder), "ANSIBLE_CONFIG": str(tmp_path / "ansible.cfg")}
     artifact = next((tmp_path / "out").glob("*.tar.gz"))
     install = ("collection", "install", "--no-deps", "-p", folder, artifact)
     done = fleet.run("ansible-galaxy", *install, cwd=folder, **env)
