@@ -12,14 +12,12 @@ both commands in turn. Reports the medians and their ratio.
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
 import sys
 
 from _record import BIN, INVENTORY, record, run
 
 STANDIN = '{"sandbox_engine_image": "{{ sandbox_standin_image }}"}'
-MOLECULE = (BIN / "molecule", "-c", "molecule/config.yml")
 SITE = (BIN / "ansible-playbook", "-i", INVENTORY, "playbooks/site.yml", "--skip-tags", "verify", "-e", STANDIN)
 PING = (BIN / "ansible", "-i", INVENTORY, "all", "-m", "ansible.builtin.ping")
 
@@ -35,7 +33,8 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--keep", action="store_true", help="leave the sandbox up")
     options = parser.parse_args()
-    run(*MOLECULE, "create", "-s", "default", "--", "-e", json.dumps({"sandbox_nodes": options.hosts}))
+    run("scripts/setup")
+    run("scripts/sandbox", "up", str(options.hosts))
     first, _output = run(*SITE)
     changed = recap(run(*SITE)[1])
     if len(changed) != options.hosts or any(changed.values()):
@@ -60,7 +59,7 @@ def main() -> None:
         },
     )
     if not options.keep:
-        run(*MOLECULE, "destroy", "-s", "default")
+        run("scripts/sandbox", "down")
 
 
 if __name__ == "__main__":
