@@ -5,8 +5,8 @@
 """A converged run of site.yml over `ansible all -m ping` on the same hosts. README.md says what it stands for.
 
 usage: converged.py [--hosts 8] [--runs 5] [--keep]
-Makes the sandbox with that many hosts (an existing one is extended), converges it with stand-in engines, then measures
-both commands in turn. Reports the medians and their ratio.
+Makes a sandbox with that many hosts, converges it with stand-in engines, measures both commands in turn, reports the
+medians and their ratio, and removes the sandbox.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import argparse
 import statistics
 import sys
 
-from _record import BIN, INVENTORY, record, run
+from _record import BIN, INVENTORY, ROOT, record, run
 
 STANDIN = '{"sandbox_engine_image": "{{ sandbox_standin_image }}"}'
 SITE = (BIN / "ansible-playbook", "-i", INVENTORY, "playbooks/site.yml", "--skip-tags", "verify", "-e", STANDIN)
@@ -33,23 +33,33 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--keep", action="store_true", help="leave the sandbox up")
     options = parser.parse_args()
+    if (ROOT / INVENTORY / "hosts.yml").exists():
+        sys.exit("there is a sandbox already, and this would change and remove it: run make demo-down first")
     run("scripts/setup")
-    run("scripts/sandbox", "up", str(options.hosts))
+    try:
+        run("scripts/sandbox", "up", str(options.hosts))
+        measure(options.hosts, options.runs)
+    finally:
+        if not options.keep:
+            run("scripts/sandbox", "down")
+
+
+def measure(hosts: int, runs: int) -> None:
     first, _output = run(*SITE)
     changed = recap(run(*SITE)[1])
-    if len(changed) != options.hosts or any(changed.values()):
-        sys.exit(f"not converged on {options.hosts} hosts: {changed}")
+    if len(changed) != hosts or any(changed.values()):
+        sys.exit(f"not converged on {hosts} hosts: {changed}")
     pings, sites = [], []
-    for _turn in range(options.runs):
+    for _turn in range(runs):
         pings.append(run(*PING)[0])
         sites.append(run(*SITE)[0])
     ping, site = statistics.median(pings), statistics.median(sites)
     record(
         "converged",
-        f"python benchmarks/converged.py --hosts {options.hosts} --runs {options.runs}",
+        f"python benchmarks/converged.py --hosts {hosts} --runs {runs}",
         {
-            "hosts": options.hosts,
-            "services": 3 * options.hosts,
+            "hosts": hosts,
+            "services": 3 * hosts,
             "engines": "stand-in image; probes left out (--skip-tags verify)",
             "first_run_seconds": round(first, 1),
             "ping_seconds": [round(value, 2) for value in pings],
@@ -58,8 +68,6 @@ def main() -> None:
             "aim": "at most 6",
         },
     )
-    if not options.keep:
-        run("scripts/sandbox", "down")
 
 
 if __name__ == "__main__":

@@ -1,20 +1,13 @@
 # Copyright (c) 2026, llmops.fleet contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
+
 from __future__ import annotations
 
-from ansible.errors import AnsibleFilterError
-from ansible_collections.llmops.fleet.plugins.module_utils._errors import SpecError
 from ansible_collections.llmops.fleet.plugins.module_utils._evidence import junit_xml
-
-
-def evidence_junit(evidence):
-    try:
-        return junit_xml(evidence)
-    except SpecError as exc:
-        raise AnsibleFilterError(str(exc)) from exc
+from ansible_collections.llmops.fleet.plugins.plugin_utils._filters import guarded
 
 
 class FilterModule:
     def filters(self):
-        return {"evidence_junit": evidence_junit}
+        return {"evidence_junit": guarded(junit_xml)}

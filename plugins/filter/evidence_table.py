@@ -1,20 +1,13 @@
 # Copyright (c) 2026, llmops.fleet contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
+
 from __future__ import annotations
 
-from ansible.errors import AnsibleFilterError
-from ansible_collections.llmops.fleet.plugins.module_utils._errors import SpecError
 from ansible_collections.llmops.fleet.plugins.module_utils._evidence import table_lines
-
-
-def evidence_table(evidence, width=160):
-    try:
-        return table_lines(evidence, width)
-    except SpecError as exc:
-        raise AnsibleFilterError(str(exc)) from exc
+from ansible_collections.llmops.fleet.plugins.plugin_utils._filters import guarded
 
 
 class FilterModule:
     def filters(self):
-        return {"evidence_table": evidence_table}
+        return {"evidence_table": guarded(table_lines)}

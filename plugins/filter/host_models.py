@@ -4,18 +4,10 @@
 
 from __future__ import annotations
 
-from ansible.errors import AnsibleFilterError
-from ansible_collections.llmops.fleet.plugins.module_utils._errors import SpecError
 from ansible_collections.llmops.fleet.plugins.module_utils._spec import host_models
-
-
-def filter_host_models(*args, **kwargs):
-    try:
-        return host_models(*args, **kwargs)
-    except SpecError as error:
-        raise AnsibleFilterError(str(error)) from error
+from ansible_collections.llmops.fleet.plugins.plugin_utils._filters import guarded
 
 
 class FilterModule:
     def filters(self):
-        return {"host_models": filter_host_models}
+        return {"host_models": guarded(host_models)}

@@ -4,18 +4,10 @@
 
 from __future__ import annotations
 
-from ansible.errors import AnsibleFilterError
-from ansible_collections.llmops.fleet.plugins.module_utils._errors import SpecError
 from ansible_collections.llmops.fleet.plugins.module_utils._plan import host_plan
-
-
-def filter_host_plan(*args, **kwargs):
-    try:
-        return host_plan(*args, **kwargs)
-    except SpecError as error:
-        raise AnsibleFilterError(str(error)) from error
+from ansible_collections.llmops.fleet.plugins.plugin_utils._filters import guarded
 
 
 class FilterModule:
     def filters(self):
-        return {"host_plan": filter_host_plan}
+        return {"host_plan": guarded(host_plan)}

@@ -4,18 +4,10 @@
 
 from __future__ import annotations
 
-from ansible.errors import AnsibleFilterError
-from ansible_collections.llmops.fleet.plugins.module_utils._errors import SpecError
 from ansible_collections.llmops.fleet.plugins.module_utils._spec import host_services
-
-
-def filter_host_services(*args, **kwargs):
-    try:
-        return host_services(*args, **kwargs)
-    except SpecError as error:
-        raise AnsibleFilterError(str(error)) from error
+from ansible_collections.llmops.fleet.plugins.plugin_utils._filters import guarded
 
 
 class FilterModule:
     def filters(self):
-        return {"host_services": filter_host_services}
+        return {"host_services": guarded(host_services)}

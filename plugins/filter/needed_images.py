@@ -4,18 +4,10 @@
 
 from __future__ import annotations
 
-from ansible.errors import AnsibleFilterError
-from ansible_collections.llmops.fleet.plugins.module_utils._errors import SpecError
 from ansible_collections.llmops.fleet.plugins.module_utils._plan import needed_images
-
-
-def filter_needed_images(*args, **kwargs):
-    try:
-        return needed_images(*args, **kwargs)
-    except SpecError as error:
-        raise AnsibleFilterError(str(error)) from error
+from ansible_collections.llmops.fleet.plugins.plugin_utils._filters import guarded
 
 
 class FilterModule:
     def filters(self):
-        return {"needed_images": filter_needed_images}
+        return {"needed_images": guarded(needed_images)}

@@ -4,18 +4,10 @@
 
 from __future__ import annotations
 
-from ansible.errors import AnsibleFilterError
-from ansible_collections.llmops.fleet.plugins.module_utils._errors import SpecError
 from ansible_collections.llmops.fleet.plugins.module_utils._probes import probe_endpoints
-
-
-def filter_probe_endpoints(*args, **kwargs):
-    try:
-        return probe_endpoints(*args, **kwargs)
-    except SpecError as error:
-        raise AnsibleFilterError(str(error)) from error
+from ansible_collections.llmops.fleet.plugins.plugin_utils._filters import guarded
 
 
 class FilterModule:
     def filters(self):
-        return {"probe_endpoints": filter_probe_endpoints}
+        return {"probe_endpoints": guarded(probe_endpoints)}

@@ -4,18 +4,10 @@
 
 from __future__ import annotations
 
-from ansible.errors import AnsibleFilterError
-from ansible_collections.llmops.fleet.plugins.module_utils._errors import SpecError
 from ansible_collections.llmops.fleet.plugins.module_utils._spec import secret_environment
-
-
-def filter_service_secrets(*args, **kwargs):
-    try:
-        return secret_environment(*args, **kwargs)
-    except SpecError as error:
-        raise AnsibleFilterError(str(error)) from error
+from ansible_collections.llmops.fleet.plugins.plugin_utils._filters import guarded
 
 
 class FilterModule:
     def filters(self):
-        return {"service_secrets": filter_service_secrets}
+        return {"service_secrets": guarded(secret_environment)}

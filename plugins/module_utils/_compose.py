@@ -20,8 +20,18 @@ def _literal(value: str) -> str:
 
 
 def secret_reference(service: str, variable: str) -> str:
-    """The name under which a service's secret stands in .env: ``chat``, ``HF_TOKEN`` -> ``CHAT__HF_TOKEN``."""
-    return f"{service.upper().replace('-', '_')}__{variable}"
+    """The name of a service's secret in .env: ``my-chat``, ``HF_TOKEN`` -> ``SERVICE_MY_DCHAT_ENV_HF_TOKEN``.
+
+    Two services never share one: an underscore inside the service's part is followed by U (it was one) or D
+    (it was a dash), never by E.
+    """
+    return f"SERVICE_{service.replace('_', '_u').replace('-', '_d').upper()}_ENV_{variable}"
+
+
+def lines_of(env: Sequence[str], services: Sequence[str], theirs: bool) -> list[str]:
+    """The lines of .env that hold secrets of ``services``, or with ``theirs`` false all the others."""
+    prefixes = tuple(secret_reference(service, "") for service in services)
+    return [line for line in env if bool(prefixes and line.startswith(prefixes)) is theirs]
 
 
 def _published(listen: str, port: int, container_port: int) -> str:
@@ -187,6 +197,12 @@ def restored(
     services.update({name: new[name] for name in new if name in keep})
     project = (current or previous or {}).get("name")
     return {"name": project, "services": services} if services else None
+
+
+def without(current: Mapping[str, Any] | None, names: Sequence[str]) -> dict[str, Any] | None:
+    """The project less some services; None if none is left."""
+    services = {name: service for name, service in (current or {}).get("services", {}).items() if name not in names}
+    return {"name": (current or {}).get("name"), "services": services} if services else None
 
 
 def changed_services(before: Mapping[str, Any] | None, after: Mapping[str, Any] | None) -> list[str]:

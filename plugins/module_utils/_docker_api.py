@@ -49,9 +49,6 @@ class DockerAPI:
         """A decoded JSON answer (or text, for the few that are not JSON)."""
         return self._decode(path, self._request("GET", path, params))
 
-    def post(self, path: str, body: Mapping[str, Any] | None = None, params: Mapping[str, str] | None = None) -> Any:
-        return self._decode(path, self._request("POST", path, params, body))
-
     def ping(self) -> bool:
         return self._request("GET", "/_ping").strip() == b"OK"
 

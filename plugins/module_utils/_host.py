@@ -16,8 +16,9 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from ansible_collections.llmops.fleet.plugins.module_utils._compose import DEFINITION_LABEL
+
 LISTEN_STATE = "0A"
-DEFINITION_LABEL = "llmops.fleet.definition"
 DEFAULT_DATA_ROOT = "/var/lib/docker"
 
 _HEALTH = re.compile(r"\((healthy|unhealthy|health: starting)\)")

@@ -65,7 +65,8 @@ class ImageName:
 
     def stored_names(self) -> set[str]:
         """The names under which a Docker Engine lists the image once it is pulled, any of them."""
-        name = f"{self.registry}/{self.path}" if self.registry else self.path
+        hub = self.registry in (None, "docker.io", "index.docker.io")
+        name = self.path.removeprefix("library/") if hub else f"{self.registry}/{self.path}"
         if self.digest:
             return {f"{name}@{self.digest}"}
         return {f"{name}:{self.tag}"}

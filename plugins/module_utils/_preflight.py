@@ -13,7 +13,10 @@ import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from ansible_collections.llmops.fleet.plugins.module_utils._errors import SpecError
 from ansible_collections.llmops.fleet.plugins.module_utils._host import canonical_address
+from ansible_collections.llmops.fleet.plugins.module_utils._plan import PROJECT, assign_gpus, needed_images
+from ansible_collections.llmops.fleet.plugins.module_utils._spec import same_address
 
 ENFORCE = "enforce"
 WARN = "warn"
@@ -25,8 +28,6 @@ SUPPORTED_SYSTEMS: Mapping[str, Mapping[str, str]] = {
 }
 SUPPORTED_ARCHITECTURES = ("x86_64", "aarch64")
 MINIMUM_PYTHON = (3, 9)
-OUR_PROJECT = "llmops-fleet"
-WILDCARDS = ("0.0.0.0", "::")
 # Columns of the table with the widths at which they wrap.
 COLUMNS = {"host": 30, "level": 7, "item": 20, "problem": 60, "remedy": 44}
 
@@ -43,8 +44,10 @@ def fleet_findings(
     """Findings of all hosts. ``observed`` holds what the `host_info` task registered, by host."""
     findings: list[Finding] = []
     for name, result in observed.items():
-        present = [entry for entry in services if name in entry["hosts"] and entry.get("state", "present") == "present"]
-        findings += host_findings(name, result, present, (addresses or {}).get(name) or name, min_free_docker)
+        wanted = [entry for entry in services if name in entry["hosts"]]
+        # what no service names is none of our business
+        if wanted:
+            findings += host_findings(name, result, wanted, (addresses or {}).get(name) or name, min_free_docker)
     if mode == WARN:
         findings = [{**finding, "level": WARN} for finding in findings]
     return findings
@@ -53,7 +56,7 @@ def fleet_findings(
 def host_findings(
     name: str, result: object, services: Sequence[Mapping[str, Any]], address: str, min_free_docker: int
 ) -> list[Finding]:
-    """Findings of one host, given the services that shall be present on it."""
+    """Findings of one host, given its services of any state."""
     result = result if isinstance(result, Mapping) else {}
     if result.get("unreachable"):
         return [_unreachable(name, address, str(result.get("msg") or "no reason given"))]
@@ -61,13 +64,14 @@ def host_findings(
     if not isinstance(host, Mapping):
         said = [str(result.get(key) or "").strip().rstrip(".") for key in ("msg", "module_stderr")]
         return [_unobserved(name, ": ".join(filter(None, said)) or "host_info gave no result")]
+    present = [service for service in services if service["state"] == "present"]
     checks = [
         _system(host),
         _python(host),
         _daemon_config(host),
-        *(_ports(host, services)),
-        *(_gpus(host, services)),
-        _docker_disk(host, services, min_free_docker),
+        *(_ports(host, present)),
+        _gpus(host, services),
+        _docker_disk(host, present, min_free_docker),
         *(_unreadable(host)),
     ]
     return [{"host": name, "level": ENFORCE, **check} for check in checks if check]
@@ -132,7 +136,7 @@ def _ports(host: Mapping[str, Any], services: Iterable[Mapping[str, Any]]) -> li
     ours = {
         (port["address"], port["port"])
         for container in host["docker"]["containers"]
-        if container["project"] == OUR_PROJECT
+        if container["project"] == PROJECT
         for port in container["ports"]
     }
     foreign = [entry for entry in host["listening"] if (entry["address"], entry["port"]) not in ours]
@@ -145,9 +149,7 @@ def _ports(host: Mapping[str, Any], services: Iterable[Mapping[str, Any]]) -> li
 
 
 def _collide(service: Mapping[str, Any], listener: Mapping[str, Any]) -> bool:
-    wanted = canonical_address(str(service.get("listen") or "127.0.0.1"))
-    held = listener["address"]
-    return wanted == held or wanted in WILDCARDS or held in WILDCARDS
+    return same_address(canonical_address(service["listen"]), listener["address"])
 
 
 def _port_finding(host: Mapping[str, Any], service: Mapping[str, Any], listener: Mapping[str, Any]) -> dict[str, str]:
@@ -167,24 +169,16 @@ def _port_finding(host: Mapping[str, Any], service: Mapping[str, Any], listener:
     )
 
 
-def _gpus(host: Mapping[str, Any], services: Iterable[Mapping[str, Any]]) -> list[dict[str, str]]:
-    known = {str(gpu["index"]) for gpu in host["gpus"]} | {gpu["uuid"] for gpu in host["gpus"]}
-    why = f" ({host['gpu_error']})" if host["gpu_error"] else ""
-    has = f"the host shows {_count(len(host['gpus']), 'GPU')}{why}"
-    findings = []
-    for service in services:
-        asked = service.get("gpus") or 0
-        if isinstance(asked, int) and asked > len(host["gpus"]):
-            problem = f"service {service['name']} asks for {_count(asked, 'GPU')}, {has}"
-        elif isinstance(asked, (list, tuple)) and [gpu for gpu in asked if str(gpu) not in known]:
-            missing = ", ".join(str(gpu) for gpu in asked if str(gpu) not in known)
-            problem = f"service {service['name']} names GPU {missing}, {has}"
-        else:
-            continue
-        findings.append(
-            _finding("GPUs", problem, "check nvidia-smi on the host, or change the service's gpus or hosts")
+def _gpus(host: Mapping[str, Any], services: Sequence[Mapping[str, Any]]) -> dict[str, str] | None:
+    """All services of the host together, as the planner will assign them."""
+    try:
+        assign_gpus(services, host["gpus"])
+    except SpecError as error:
+        why = f" ({host['gpu_error']})" if host["gpu_error"] else ""
+        return _finding(
+            "GPUs", f"{error}{why}", "check nvidia-smi on the host, or the services' gpus, gpu_share and hosts"
         )
-    return findings
+    return None
 
 
 def _count(number: int, noun: str) -> str:
@@ -192,12 +186,12 @@ def _count(number: int, noun: str) -> str:
 
 
 def _docker_disk(
-    host: Mapping[str, Any], services: Iterable[Mapping[str, Any]], min_free: int
+    host: Mapping[str, Any], services: Sequence[Mapping[str, Any]], min_free: int
 ) -> dict[str, str] | None:
     """Room for images matters only while there are images to pull."""
     docker = host["docker"]
     disk = host["disks"].get(docker["data_root"])
-    to_pull = sorted({entry["image"] for entry in services if entry.get("image")} - set(docker["images"]))
+    to_pull = needed_images(services, docker["images"])
     if disk is None or not to_pull or disk["free"] >= min_free:
         return None
     problem = (

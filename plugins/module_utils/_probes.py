@@ -18,8 +18,8 @@ from typing import Any, Callable
 from urllib.parse import urlsplit
 
 from ansible_collections.llmops.fleet.plugins.module_utils._errors import SpecError
+from ansible_collections.llmops.fleet.plugins.module_utils._spec import TASKS
 
-TASKS = ("chat", "embedding", "rerank")
 GOT_LENGTH = 200
 MAX_TOKENS = 64
 TOOL_MAX_TOKENS = 128

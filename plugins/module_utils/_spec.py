@@ -21,11 +21,11 @@ from ansible_collections.llmops.fleet.plugins.module_utils._engines import ENGIN
 from ansible_collections.llmops.fleet.plugins.module_utils._errors import SpecError, SpecErrors
 from ansible_collections.llmops.fleet.plugins.module_utils._image import ImageName
 
-SOURCES = ("modelscope", "huggingface", "path")
+SOURCES = ("modelscope", "path")
 TASKS = ("chat", "embedding", "rerank")
 STATES = ("present", "stopped", "absent")
 LANGUAGES = ("en", "zh")
-DEFAULT_REVISION = {"modelscope": "master", "huggingface": "main", "path": None}
+DEFAULT_REVISION = {"modelscope": "master", "path": None}
 DEFAULT_PORTS = {"chat": 8101, "embedding": 8102, "rerank": 8103}
 
 MODEL_KEYS = (
@@ -63,13 +63,22 @@ SERVICE_KEYS = (
     "secret_env",
 )
 
-_MODEL_NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]{0,95}$")
+# the store keeps its link "current" beside the revisions of a model, and refuses a model of that name
+MODEL_NAME = re.compile(r"^(?!current$)[A-Za-z0-9][A-Za-z0-9._-]{0,95}$")
 _SERVICE_NAME = re.compile(r"^[a-z0-9][a-z0-9_-]{0,62}$")
-_REPO = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]*/[A-Za-z0-9][A-Za-z0-9._-]*$")
-_REVISION = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._/-]*$")
+REPO = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]*/[A-Za-z0-9_][A-Za-z0-9._-]*$")
+REVISION = re.compile(r"^(?!.*\.\.)[A-Za-z0-9][A-Za-z0-9._/+-]*$")
 _SIZE = re.compile(r"^[0-9]+(\.[0-9]+)?([bkmg]|[kmg]b)$", re.IGNORECASE)
 _ENV_NAME = re.compile(r"^[A-Za-z_][A-Za-z0-9_]*$")
 _GPU_UUID = re.compile(r"^(GPU|MIG)-[A-Za-z0-9/-]+$")
+
+_RULES: Mapping[re.Pattern[str], str] = {
+    MODEL_NAME: "letters, digits, '.', '_' and '-', a letter or digit first; current is taken",
+    _SERVICE_NAME: "lower-case letters, digits, '_' and '-', a letter or digit first",
+    REPO: "the form owner/name",
+    REVISION: "a branch, a tag or a commit",
+    _SIZE: "a size like 10g or 512m",
+}
 
 HostResolver = Callable[[str], Sequence[str]]
 
@@ -105,7 +114,12 @@ class _Errors:
 
 
 def _shown(value: object) -> str:
-    return f'"{value}"' if isinstance(value, str) else repr(value)
+    """A scalar as it is; of anything else only what it is, for there may be secrets in it."""
+    if isinstance(value, str):
+        return f'"{value}"'
+    if isinstance(value, Mapping):
+        return "a mapping"
+    return "a list" if isinstance(value, Sequence) else repr(value)
 
 
 class _Item:
@@ -131,8 +145,8 @@ class _Item:
         if not isinstance(value, str):
             self.bad(key, f"expected a string, got {_shown(value)}; quote it")
             return default
-        if pattern is not None and not pattern.match(value):
-            self.bad(key, f"{_shown(value)} does not match {pattern.pattern}")
+        if pattern is not None and not pattern.fullmatch(value):
+            self.bad(key, f"{_shown(value)} is not valid; use {_RULES[pattern]}")
             return default
         return value
 
@@ -170,12 +184,13 @@ class _Item:
         self.bad(key, f"expected true or false, got {_shown(value)}")
         return default
 
-    def switch(self, key: str) -> bool | str:
-        """False, true (derive it) or the name of a parser."""
+    def parser(self, key: str, derived: bool) -> bool | str:
+        """False, the name of a parser or, where it can be ``derived``, true."""
         value = self.raw.get(key, False)
-        if isinstance(value, bool) or (isinstance(value, str) and re.match(r"^[a-z0-9_]+$", value)):
+        if value is False or (value is True and derived) or (isinstance(value, str) and re.match(r"^\w+$", value)):
             return value
-        self.bad(key, f"expected true, false or a parser's name, got {_shown(value)}")
+        either = "true, false" if derived else "false"
+        self.bad(key, f"expected {either} or a parser's name, got {_shown(value)}")
         return False
 
     def strings(self, key: str, choices: Sequence[str] | None = None) -> list[str]:
@@ -244,10 +259,10 @@ def _parse_model(item: _Item) -> dict[str, Any]:
     item.refuse_unknown(MODEL_KEYS)
     source = item.choice("source", SOURCES, "modelscope")
     model: dict[str, Any] = {
-        "name": item.required("name", _MODEL_NAME),
+        "name": item.required("name", MODEL_NAME),
         "source": source,
         "repo": None,
-        "revision": item.string("revision", DEFAULT_REVISION[source], _REVISION),
+        "revision": item.string("revision", DEFAULT_REVISION[source], REVISION),
         "path": None,
         "include": item.strings("include"),
         "exclude": item.strings("exclude"),
@@ -262,7 +277,7 @@ def _parse_model(item: _Item) -> dict[str, Any]:
             if item.raw.get(key) is not None:
                 item.bad(key, "has no meaning with source path; remove it")
     else:
-        model["repo"] = item.required("repo", _REPO)
+        model["repo"] = item.required("repo", REPO)
         if item.raw.get("path") is not None:
             item.bad("path", f"has no meaning with source {source}; set source: path or remove it")
     return model
@@ -325,18 +340,17 @@ def _parse_image(item: _Item, engine: str, gpus: int | list[int | str], settings
 def _parse_hosts(item: _Item, resolve_hosts: HostResolver) -> list[str]:
     value = item.raw.get("hosts")
     if isinstance(value, str) and value:
-        pattern = value
-    elif (
-        isinstance(value, Sequence) and not isinstance(value, str) and value and all(isinstance(v, str) for v in value)
-    ):
-        pattern = ",".join(value)
+        patterns = value.split(",")
+    elif isinstance(value, list) and value and all(isinstance(entry, str) for entry in value):
+        patterns = value
     else:
         item.bad("hosts", f"required, an inventory group or pattern, got {_shown(value)}")
         return []
-    hosts = list(resolve_hosts(pattern))
-    if not hosts:
-        item.bad("hosts", f"pattern {_shown(pattern)} matches no host of the inventory")
-    return hosts
+    for pattern in patterns:
+        # what takes hosts away may find none
+        if not pattern.strip().startswith(("!", "&")) and not resolve_hosts(pattern):
+            item.bad("hosts", f"pattern {_shown(pattern)} matches no host of the inventory")
+    return list(resolve_hosts(",".join(patterns)))
 
 
 def _parse_listen(item: _Item, settings: Settings) -> str:
@@ -356,7 +370,7 @@ def _parse_service(
     task = item.choice("task", TASKS, None)
     engine = item.choice("engine", tuple(ENGINES), "vllm")
     gpus = _parse_gpus(item)
-    model = item.required("model", _MODEL_NAME)
+    model = item.required("model", MODEL_NAME)
     if model and model not in models and state != "absent":
         known = ", ".join(sorted(models)) or "none; add it to fleet_models"
         item.bad("model", f'no model named "{model}"; known: {known}')
@@ -369,8 +383,8 @@ def _parse_service(
         "gpus": gpus,
         "gpu_share": _parse_share(item, gpus),
         "aliases": item.strings("aliases"),
-        "tools": item.switch("tools"),
-        "reasoning": item.switch("reasoning"),
+        "tools": item.parser("tools", derived=True),
+        "reasoning": item.parser("reasoning", derived=False),
         "max_model_len": item.integer("max_model_len", None, 1),
         "engine": engine,
         "image": _parse_image(item, engine, gpus, settings) if state != "absent" else "",
@@ -484,6 +498,13 @@ def host_models(fleet: Mapping[str, Any], host: str) -> list[dict[str, Any]]:
         service["model"] for service in host_services(fleet, host) if service["state"] != "absent"
     )
     return [dict(fleet["models"][name]) for name in used]
+
+
+def proxy_environment(proxy: Mapping[str, str] | None) -> dict[str, str]:
+    """``fleet_proxy`` ({http, https, no_proxy}) as the environment variables that programs read, in both cases."""
+    names = {"http": "http_proxy", "https": "https_proxy", "no_proxy": "no_proxy"}
+    set_ones = {name: str(proxy[key]) for key, name in names.items() if proxy and proxy.get(key)}
+    return {**set_ones, **{name.upper(): value for name, value in set_ones.items()}}
 
 
 def secret_environment(services: object, names: Iterable[str]) -> dict[str, dict[str, str]]:

@@ -26,9 +26,10 @@ options:
   state:
     description:
       - V(present) writes O(definition).
+      - V(absent) takes the services in O(absent) out of the project as it is and leaves the rest.
       - V(restored) brings back the project as it was before the last change, except for the services in O(keep).
     type: str
-    choices: [present, restored]
+    choices: [present, absent, restored]
     default: present
   definition:
     description:
@@ -216,15 +217,14 @@ class Project:
 
 def wanted_state(project, params):
     """The definition and the text of .env that shall be there."""
+    current, env = project.parse(project.compose), project.read_text(project.env).splitlines(True)
+    if params["state"] == "absent":
+        return _compose.without(current, params["absent"]), "".join(_compose.lines_of(env, params["absent"], False))
     if params["state"] == "restored":
-        definition = _compose.restored(
-            project.parse(f"{project.compose}.previous"), project.parse(project.compose), params["keep"]
-        )
-        prefixes = tuple(_compose.secret_reference(service, "") for service in params["keep"])
-        old, new = (project.read_text(path).splitlines(True) for path in (f"{project.env}.previous", project.env))
-        env = [line for line in old if not (prefixes and line.startswith(prefixes))]
-        env += [line for line in new if prefixes and line.startswith(prefixes)]
-        return definition, "".join(sorted(env))
+        old = project.read_text(f"{project.env}.previous").splitlines(True)
+        lines = _compose.lines_of(old, params["keep"], False) + _compose.lines_of(env, params["keep"], True)
+        previous = project.parse(f"{project.compose}.previous")
+        return _compose.restored(previous, current, params["keep"]), "".join(sorted(lines))
     variables = _compose.secret_variables(params["environment"])
     return params["definition"] or None, _compose.environment_file(variables)
 
@@ -260,7 +260,7 @@ def main():
     module = AnsibleModule(
         argument_spec={
             "project_dir": {"type": "path", "required": True},
-            "state": {"type": "str", "choices": ["present", "restored"], "default": "present"},
+            "state": {"type": "str", "choices": ["present", "absent", "restored"], "default": "present"},
             "definition": {"type": "dict", "default": {}},
             "project_name": {"type": "str", "default": "llmops-fleet"},
             "environment": {"type": "dict", "default": {}, "no_log": True},

@@ -87,9 +87,9 @@ def find(docker, project, service):
     return None
 
 
-def verdict(state, restarts):
+def verdict(state, restarted):
     """None while it is still starting, "" when it serves, else what is wrong."""
-    if restarts or state["Status"] in ("exited", "dead", "restarting"):
+    if restarted or state["Status"] in ("exited", "dead", "restarting"):
         code = f"exited with code {state['ExitCode']}"
         return f"{code} (out of memory)" if state.get("OOMKilled") else code
     health = (state.get("Health") or {}).get("Status")
@@ -101,12 +101,16 @@ def verdict(state, restarts):
 def wait(docker, params):
     """The container and what is wrong with it ("" if nothing)."""
     deadline = time.monotonic() + params["timeout"]
+    restarts = None
     while True:
         container = find(docker, params["project_name"], params["service"])
         if container is None:
             return None, "has no container"
         details = docker.get(f"/containers/{container['id']}/json")
-        wrong = verdict(details["State"], details.get("RestartCount", 0))
+        count = details.get("RestartCount", 0)
+        # restarts from before this watch say nothing about this start
+        restarts = count if restarts is None else restarts
+        wrong = verdict(details["State"], count > restarts)
         if wrong is not None:
             return container, wrong
         if time.monotonic() > deadline:

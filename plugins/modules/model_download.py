@@ -196,7 +196,7 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.common.text.formatters import human_to_bytes
-from ansible_collections.llmops.fleet.plugins.module_utils import _fs, _hub, _store
+from ansible_collections.llmops.fleet.plugins.module_utils import _fs, _hub, _spec, _store
 from ansible_collections.llmops.fleet.plugins.module_utils._errors import SpecError
 from ansible_collections.llmops.fleet.plugins.module_utils._fs import HostError
 from ansible_collections.llmops.fleet.plugins.module_utils._manifest import (
@@ -229,8 +229,6 @@ ARGUMENTS: dict[str, Any] = {
     "timeout": {"type": "float", "default": 60.0},
     "lock_timeout": {"type": "float", "default": 60.0},
 }
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
-REPO = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*/[A-Za-z0-9_][A-Za-z0-9._-]*")
 # What trying again can't mend
 FINAL = frozenset(("auth", "not_found", "integrity", "no_space", "unsafe_path"))
 
@@ -276,15 +274,15 @@ class ModelDownload:
             human_to_bytes(self.params["min_free"])
         except ValueError:
             raise HostError("invalid", f"min_free: {self.params['min_free']!r} is no size like 10G") from None
-        if not NAME.fullmatch(self.name) or self.name == "current":
+        if not _spec.MODEL_NAME.fullmatch(self.name):
             raise HostError("invalid", "name: use letters, digits, '.', '_' and '-' only, a letter or digit first")
         if self.params["state"] == "absent" or self.params["source"] == "path":
             return
         if self.params["source"] == "huggingface":
             raise HostError("unsupported", "source huggingface is not yet supported by this version; use modelscope")
-        if not REPO.fullmatch(self.source.repo):
+        if not _spec.REPO.fullmatch(self.source.repo):
             raise HostError("invalid", f"repo: {self.source.repo!r} is not of the form owner/name")
-        if not re.fullmatch(r"[\w./+-]+", self.source.revision) or ".." in self.source.revision:
+        if not _spec.REVISION.fullmatch(self.source.revision):
             raise HostError("invalid", f"revision: {self.source.revision!r} is no branch, tag or commit")
         if not re.match(r"https?://[^/]+", self.source.endpoint):
             raise HostError("invalid", f"endpoint: {self.source.endpoint!r} is not an http or https URL")

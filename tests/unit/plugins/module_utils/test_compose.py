@@ -4,6 +4,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 import yaml
 from ansible_collections.llmops.fleet.plugins.module_utils import _compose
@@ -88,7 +90,7 @@ def test_definition_label_follows_every_change_and_secrets_but_not_other_service
     with_secret = project({"secret_env": ["T"]}, secrets={"chat": {"T": "x"}})["services"]["chat"]
     other_secret = project({"secret_env": ["T"]}, secrets={"chat": {"T": "y"}})["services"]["chat"]
     assert with_secret["labels"][label] != other_secret["labels"][label]
-    assert with_secret["environment"]["T"] == "${CHAT__T}"
+    assert with_secret["environment"]["T"] == "${SERVICE_CHAT_ENV_T}"
     assert "x" not in with_secret["environment"].values()
 
 
@@ -154,9 +156,29 @@ def test_quoted_secrets_stay_on_one_line(value):
     assert quoted[0] in "'\""
 
 
+NAMES = st.from_regex(r"[a-z0-9][a-z0-9_-]{0,12}", fullmatch=True)
+VARIABLES = st.from_regex(r"[A-Za-z_][A-Za-z0-9_]{0,12}", fullmatch=True)
+
+
+@given(NAMES, VARIABLES, NAMES, VARIABLES)
+def test_no_two_secrets_share_a_reference(service, variable, other, another):
+    reference = _compose.secret_reference(service, variable)
+    assert re.fullmatch("[A-Za-z_][A-Za-z0-9_]*", reference)
+    assert (reference == _compose.secret_reference(other, another)) == ((service, variable) == (other, another))
+    assert (_compose.lines_of([f"{reference}='x'"], [other], True) != []) == (service == other)
+
+
+def test_services_taken_out_of_a_project():
+    assert _compose.without({"name": "p", "services": {"a": 1, "b": 2}}, ["a"]) == {"name": "p", "services": {"b": 2}}
+    assert _compose.without({"name": "p", "services": {"a": 1}}, ["a"]) is None
+    assert _compose.without(None, ["a"]) is None
+
+
 def test_secrets_in_the_environment_file():
     variables = _compose.secret_variables({"chat": {"HF_TOKEN": "a'b$c"}, "my-embed": {"K": "plain $x"}})
-    assert _compose.environment_file(variables) == ("CHAT__HF_TOKEN=\"a'b\\$c\"\nMY_EMBED__K='plain $x'\n")
+    assert _compose.environment_file(variables) == (
+        "SERVICE_CHAT_ENV_HF_TOKEN=\"a'b\\$c\"\nSERVICE_MY_DEMBED_ENV_K='plain $x'\n"
+    )
 
 
 @given(st.text(max_size=12), st.text(max_size=12))

@@ -85,12 +85,6 @@ def test_logs_carry_both_streams(api):
     assert api.logs("a b", tail=7) == "out\nerr\n"
 
 
-def test_posts_json_and_nothing(api):
-    answer = api.post("/things", {"a": 1}, {"q": "x y"})
-    assert answer == {"path": "/things?q=x+y", "type": "application/json", "body": '{"a": 1}'}
-    assert api.post("/things")["body"] == ""
-
-
 @pytest.mark.parametrize(
     ("path", "status", "message"),
     [

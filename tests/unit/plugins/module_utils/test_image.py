@@ -44,3 +44,4 @@ def test_digest_makes_latest_stand_still():
 def test_names_in_the_engine():
     assert ImageName.parse("r:5000/a:1@" + DIGEST, "i").stored_names() == {f"r:5000/a@{DIGEST}"}
     assert ImageName.parse("a/b:1", "i").stored_names() == {"a/b:1"}
+    assert ImageName.parse("docker.io/library/busybox:1", "i").stored_names() == {"busybox:1"}

@@ -34,8 +34,11 @@ CHAT = {
     "port": 8101,
     "listen": "127.0.0.1",
     "gpus": 0,
+    "gpu_share": None,
     "image": "registry/vllm:1",
 }
+
+ON_ALL = {**CHAT, "hosts": ["node1", "node2", "a", "b", "c"]}
 
 
 def host(**changes):
@@ -50,7 +53,7 @@ def host(**changes):
 
 
 def findings(seen=None, *services, **kwargs):
-    return _preflight.fleet_findings({"node1": {"host": seen or HOST}}, services, **kwargs)
+    return _preflight.fleet_findings({"node1": {"host": seen or HOST}}, services or [CHAT], **kwargs)
 
 
 def test_a_good_host_has_no_finding():
@@ -146,12 +149,12 @@ def test_only_services_present_on_this_host_count(changes):
 @pytest.mark.parametrize(
     ("gpus", "asked", "words"),
     [
-        ([], 1, "asks for 1 GPU, the host shows no GPUs"),
-        (GPUS[:1], 2, "asks for 2 GPUs, the host shows 1 GPU"),
-        (GPUS, [0, 2, "GPU-x"], "names GPU 2, GPU-x, the host shows 2 GPUs"),
+        ([], 1, "service chat.gpus: needs 1 GPUs with 1 free each; the host has 0"),
+        (GPUS[:1], 2, "service chat.gpus: needs 2 GPUs with 1 free each; the host has 1"),
+        (GPUS, [0, 2], "service chat.gpus: the host has no GPU 2; it has 2"),
+        (GPUS, ["GPU-x"], "service chat.gpus: the host has no GPU GPU-x; it has 2"),
         (GPUS, 2, None),
         (GPUS, [1, "GPU-a"], None),
-        (GPUS, ["0"], None),
         ([], 0, None),
         ([], [], None),
     ],
@@ -163,7 +166,19 @@ def test_gpus_that_are_not_there(gpus, asked, words):
 
 def test_why_there_are_no_gpus():
     (finding,) = findings(host(gpu_error="nvidia-smi exits with 9: no driver"), {**CHAT, "gpus": 1})
-    assert "no GPUs (nvidia-smi exits with 9: no driver)" in finding["problem"]
+    assert "(nvidia-smi exits with 9: no driver)" in finding["problem"]
+
+
+def test_services_that_do_not_fit_together():
+    chat = {**CHAT, "gpus": 2}
+    found = findings(host(gpus=GPUS), chat, {**CHAT, "name": "embed", "gpus": 1, "gpu_share": 0.1})
+    assert "service embed.gpus: needs 1 GPUs with 0.1 free each" in found[0]["problem"]
+    fits = {**CHAT, "name": "embed", "gpus": 1, "gpu_share": 0.1}
+    assert findings(host(gpus=GPUS), {**chat, "gpu_share": 0.7}, fits) == []
+
+
+def test_a_host_that_no_service_names_is_none_of_our_business():
+    assert findings(host(os__id="gentoo"), {**CHAT, "hosts": ["node2"]}) == []
 
 
 def test_little_disk_only_warns_and_only_while_images_are_to_be_pulled():
@@ -185,7 +200,7 @@ def test_an_unreachable_host_is_a_finding():
         "unreachable": True,
         "msg": "Task failed: Failed to connect to the host via ssh: ssh: connect to host 192.0.2.9 port 22:\n No route",
     }
-    (finding,) = _preflight.fleet_findings({"node2": result}, [], {"node2": "192.0.2.9"})
+    (finding,) = _preflight.fleet_findings({"node2": result}, [ON_ALL], {"node2": "192.0.2.9"})
     assert _preflight.finding_line(finding) == (
         "node2: unreachable over SSH at 192.0.2.9: connect to host 192.0.2.9 port 22: No route; "
         "fix it, take it out of the inventory or run with --limit"
@@ -202,14 +217,14 @@ def test_an_unreachable_host_is_a_finding():
     ],
 )
 def test_a_host_that_cannot_be_observed_is_a_finding(result, words):
-    (finding,) = _preflight.fleet_findings({"node2": result}, [])
+    (finding,) = _preflight.fleet_findings({"node2": result}, [ON_ALL])
     assert words in _preflight.finding_line(finding)
     assert finding["level"] == "enforce"
 
 
 def test_findings_of_all_hosts_come_together_in_order():
     observed = {"a": {"unreachable": True, "msg": "x"}, "b": {"host": HOST}, "c": {"host": host(arch="s390x")}}
-    assert [finding["host"] for finding in _preflight.fleet_findings(observed, [])] == ["a", "c"]
+    assert [finding["host"] for finding in _preflight.fleet_findings(observed, [ON_ALL])] == ["a", "c"]
 
 
 def test_mode_warn_takes_the_level_off_everything():

@@ -13,6 +13,7 @@ from ansible_collections.llmops.fleet.plugins.module_utils._spec import (
     host_models,
     host_services,
     parse_fleet,
+    proxy_environment,
     secret_environment,
 )
 from hypothesis import given
@@ -25,7 +26,7 @@ SERVICE = {"name": "chat", "task": "chat", "model": "qwen", "hosts": "gpu_hosts"
 
 
 def resolve(pattern):
-    return GROUPS.get(pattern, [])
+    return [host for part in pattern.split(",") for host in GROUPS.get(part, [])]
 
 
 def parse(services, models=(MODEL,), settings=SETTINGS):
@@ -56,7 +57,7 @@ def test_defaults_are_filled_in():
         ({"model": "gte"}, 'fleet_services[0].model: no model named "gte"; known: qwen'),
         ({"model": None}, "fleet_services[0].model: required"),
         ({"name": None}, "fleet_services[0].name: required"),
-        ({"name": "Chat!"}, 'fleet_services[0].name: "Chat!" does not match'),
+        ({"name": "Chat!"}, 'fleet_services[0].name: "Chat!" is not valid; use'),
         ({"task": None}, "fleet_services[0].task: required, one of: chat, embedding, rerank"),
         ({"task": "speech"}, 'fleet_services[0].task: "speech" is none of: chat, embedding, rerank'),
         ({"hosts": "nowhere"}, 'fleet_services[0].hosts: pattern "nowhere" matches no host of the inventory'),
@@ -79,16 +80,19 @@ def test_defaults_are_filled_in():
         ({"listen": "localhost"}, 'fleet_services[0].listen: "localhost" is no IP address'),
         ({"max_model_len": 0}, "fleet_services[0].max_model_len: expected a whole number of at least 1, got 0"),
         ({"extra_args": "--x"}, 'fleet_services[0].extra_args: expected a list, got "--x"'),
-        ({"extra_args": [{"a": 1}]}, "fleet_services[0].extra_args[0]: expected a string, got {'a': 1}"),
+        ({"extra_args": [{"a": 1}]}, "fleet_services[0].extra_args[0]: expected a string, got a mapping"),
         ({"extra_env": ["A=1"]}, "fleet_services[0].extra_env: expected a mapping"),
         ({"extra_env": {"A B": 1}}, 'fleet_services[0].extra_env: "A B" is no name of an environment variable'),
         ({"extra_env": {"A": True}}, "fleet_services[0].extra_env.A: expected a string or a number, got a bool"),
         ({"secret_env": {"A": 1}, "extra_env": {"A": 2}}, "fleet_services[0].secret_env.A: is in extra_env too"),
         ({"engine": "sglang"}, 'fleet_services[0].engine: "sglang" is none of: vllm'),
         ({"tools": 3}, "fleet_services[0].tools: expected true, false or a parser's name, got 3"),
+        ({"reasoning": True}, "fleet_services[0].reasoning: expected false or a parser's name, got True"),
+        ({"hosts": "gpu_hosts,typo"}, 'fleet_services[0].hosts: pattern "typo" matches no host of the inventory'),
+        ({"hosts": ["typo", "gpu1"]}, 'fleet_services[0].hosts: pattern "typo" matches no host of the inventory'),
         ({"task": "rerank", "tools": True}, "fleet_services[0].tools: has no meaning for task rerank"),
         ({"dimension": 8}, "fleet_services[0].dimension: has no meaning for task chat"),
-        ({"shm_size": "big"}, 'fleet_services[0].shm_size: "big" does not match'),
+        ({"shm_size": "big"}, 'fleet_services[0].shm_size: "big" is not valid; use'),
         ({"aliases": "gpt-4"}, 'fleet_services[0].aliases: expected a list, got "gpt-4"'),
         ({"aliases": ["chat"]}, 'fleet_services[0].aliases[0]: "chat" is already a name of fleet_services[0]'),
     ],
@@ -104,8 +108,10 @@ def test_one_fault_gives_one_line_that_names_the_item(change, message):
     ("change", "message"),
     [
         ({"repo": None}, "fleet_models[0].repo: required"),
-        ({"repo": "Qwen3"}, 'fleet_models[0].repo: "Qwen3" does not match'),
-        ({"source": "s3"}, 'fleet_models[0].source: "s3" is none of: modelscope, huggingface, path'),
+        ({"repo": "Qwen3"}, 'fleet_models[0].repo: "Qwen3" is not valid; use'),
+        ({"source": "s3"}, 'fleet_models[0].source: "s3" is none of: modelscope, path'),
+        ({"name": "current"}, 'fleet_models[0].name: "current" is not valid; use'),
+        ({"revision": "a..b"}, 'fleet_models[0].revision: "a..b" is not valid; use'),
         ({"revision": 1.0}, "fleet_models[0].revision: expected a string, got 1.0; quote it"),
         ({"path": "/x"}, "fleet_models[0].path: has no meaning with source modelscope"),
         ({"source": "path", "repo": None}, "fleet_models[0].path: required"),
@@ -117,7 +123,7 @@ def test_one_fault_gives_one_line_that_names_the_item(change, message):
     ],
 )
 def test_faults_of_models(change, message):
-    found = errors_of([SERVICE], [{**MODEL, **change}])
+    found = errors_of([{**SERVICE, "model": "other", "state": "absent"}], [{**MODEL, **change}])
     assert len(found) == 1, found
     assert found[0].startswith(message)
 
@@ -126,7 +132,7 @@ def test_faults_of_models(change, message):
     ("models", "services", "message"),
     [
         ("qwen", [], 'fleet_models: expected a list, got "qwen"'),
-        ([MODEL], {"chat": 1}, "fleet_services: expected a list, got {'chat': 1}"),
+        ([MODEL], {"chat": 1}, "fleet_services: expected a list, got a mapping"),
         ([MODEL], ["chat"], 'fleet_services[0]: expected a mapping, got "chat"'),
     ],
 )
@@ -186,6 +192,20 @@ def test_secrets_leave_the_fleet_and_its_errors():
     assert secret_environment([service], ["chat"]) == {"chat": {"HF_TOKEN": "s3cr3t", "N": "1"}}
     assert secret_environment([service], ["embed"]) == {}
     assert "s3cr3t" not in "".join(errors_of([{**SERVICE, "secret_env": {"A": ["s3cr3t"]}}]))
+    with pytest.raises(SpecErrors) as caught:
+        parse_fleet([MODEL], {"chat": {"secret_env": {"HF_TOKEN": "s3cr3t"}}}, resolve, SETTINGS)
+    assert "s3cr3t" not in str(caught.value)
+
+
+def test_proxies_in_both_cases():
+    proxy = {"http": "http://p:1", "no_proxy": "10.0.0.0/8", "https": ""}
+    assert proxy_environment(proxy) == {
+        "http_proxy": "http://p:1",
+        "HTTP_PROXY": "http://p:1",
+        "no_proxy": "10.0.0.0/8",
+        "NO_PROXY": "10.0.0.0/8",
+    }
+    assert proxy_environment({}) == {}
 
 
 def test_services_and_models_of_a_host():

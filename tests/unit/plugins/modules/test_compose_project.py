@@ -120,15 +120,26 @@ def test_a_service_that_vanished_from_the_inventory_is_told_about(run):
 def test_secrets_are_written_0600_and_shown_nowhere(run):
     result = run(definition=definition(chat="a:1"), environment={"chat": {"T": SECRET}})
     env = run.directory / ".env"
-    assert env.read_text() == f"CHAT__T='{SECRET}'\n"
+    assert env.read_text() == f"SERVICE_CHAT_ENV_T='{SECRET}'\n"
     assert stat.S_IMODE(env.stat().st_mode) == 0o600
     assert SECRET not in json.dumps(result)
     changed = run(definition=definition(chat="a:1"), environment={"chat": {"T": "another one"}})
     assert changed["changed"] is True
     assert "another one" not in json.dumps(changed)
     assert SECRET not in json.dumps(changed)
-    assert "CHAT__T=(not shown, changed)" in json.dumps(changed["diff"])
+    assert "SERVICE_CHAT_ENV_T=(not shown, changed)" in json.dumps(changed["diff"])
     assert stat.S_IMODE((run.directory / ".env.previous").stat().st_mode) == 0o600
+
+
+def test_services_are_taken_out_and_the_rest_stays(run):
+    run(definition=definition(a="a:1", b="b:1"), environment={"a": {"T": "of a"}, "b": {"T": "of b"}})
+    run.containers.extend([container("a", "a:1"), container("b", "b:1")])
+    result = run(state="absent", absent=["a"])
+    assert (result["remove"], result["services"], result["changed"]) == (["a"], ["b"], True)
+    assert yaml.safe_load((run.directory / "compose.yaml").read_text()) == definition(b="b:1")
+    assert (run.directory / ".env").read_text() == "SERVICE_B_ENV_T='of b'\n"
+    run.containers.pop(0)
+    assert run(state="absent", absent=["a"])["changed"] is False
 
 
 def test_a_failed_deployment_is_taken_back_but_for_what_succeeded(run):
@@ -137,7 +148,7 @@ def test_a_failed_deployment_is_taken_back_but_for_what_succeeded(run):
     run.containers.extend([container("a", "a:2"), container("b", "b:2"), container("c", "c:2")])
     result = run(state="restored", keep=["a"], absent=["a", "b", "c"])
     assert yaml.safe_load((run.directory / "compose.yaml").read_text()) == definition(a="a:2", b="b:1")
-    assert (run.directory / ".env").read_text() == "A__T='new a'\nB__T='old b'\n"
+    assert (run.directory / ".env").read_text() == "SERVICE_A_ENV_T='new a'\nSERVICE_B_ENV_T='old b'\n"
     assert (result["start"], result["remove"]) == (["b"], ["c"])
 
 

@@ -64,7 +64,7 @@ def test_a_container_without_healthcheck_serves_when_it_runs(run):
     ("states", "message"),
     [
         ([state(health="starting"), state("exited", code=1)], "service chat exited with code 1"),
-        ([state(health="starting", code=3, restarts=1)], "service chat exited with code 3"),
+        ([state(health="starting"), state(health="starting", code=3, restarts=1)], "service chat exited with code 3"),
         ([state("restarting", code=137, oom=True)], "service chat exited with code 137 (out of memory)"),
         ([state(health="unhealthy")], "service chat is unhealthy"),
     ],
@@ -74,6 +74,10 @@ def test_failures_are_told_at_once_with_the_log(run, states, message):
     assert result["failed"] is True
     assert result["msg"].splitlines() == [message, "last 2 lines of its log:", "line 1", "OSError: no config"]
     assert result["log"] == ["line 1", "OSError: no config"]
+
+
+def test_restarts_of_long_ago_do_not_count(run):
+    assert run([state(health="starting", restarts=2), state(health="healthy", restarts=2)])["changed"] is False
 
 
 def test_timeout(run):
