@@ -4,11 +4,11 @@
 
 from __future__ import annotations
 
+from ansible.errors import AnsibleFilterError
 from ansible.inventory.manager import InventoryManager
 from ansible.parsing.dataloader import DataLoader
 from ansible_collections.llmops.fleet.plugins.module_utils._errors import SpecErrors
 from ansible_collections.llmops.fleet.plugins.module_utils._spec import Settings, parse_fleet
-from ansible_collections.llmops.fleet.plugins.plugin_utils._filters import guarded
 
 
 def host_resolver(groups):
@@ -18,12 +18,14 @@ def host_resolver(groups):
         manager.add_group(group)
         for host in hosts:
             manager.add_host(host, group=group)
-    # a name that is not in the inventory, localhost, matches implicitly: nothing would run there
-    return lambda pattern: [host.name for host in manager.get_hosts(pattern=pattern) if host.name in groups["all"]]
+    return lambda pattern: [host.name for host in manager.get_hosts(pattern=pattern)]
 
 
 def filter_resolve_fleet(services, models, groups, settings=None):
-    return parse_fleet(models, services, host_resolver(groups), Settings(**(settings or {})))
+    try:
+        return parse_fleet(models, services, host_resolver(groups), Settings(**(settings or {})))
+    except SpecErrors as errors:
+        raise AnsibleFilterError(str(errors)) from errors
 
 
 def filter_fleet_errors(services, models, groups, settings=None):
@@ -36,4 +38,4 @@ def filter_fleet_errors(services, models, groups, settings=None):
 
 class FilterModule:
     def filters(self):
-        return {"resolve_fleet": guarded(filter_resolve_fleet), "fleet_errors": filter_fleet_errors}
+        return {"resolve_fleet": filter_resolve_fleet, "fleet_errors": filter_fleet_errors}

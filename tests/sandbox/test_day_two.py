@@ -130,19 +130,51 @@ def test_a_service_comes_stops_and_goes_and_nothing_else_does(fleet, variant, st
     assert fleet.site(*options, inventory=inventory).recap["node2"]["changed"] == 0
 
 
-def test_stop_and_remove_playbooks_act_on_the_named_service(fleet, variant, standin):
+def test_stop_and_remove_act_on_the_named_service_only(fleet, variant, standin):
+    project = fleet.on("node2", "sha256sum < /opt/llmops-fleet/compose/compose.yaml")
     inventory = variant(lambda data: data["fleet_services"].append(standin()))
     before = containers(fleet, "node2")
     assert fleet.site("--skip-tags", "verify", "--limit", "node2", inventory=inventory).code == 0
+    # a change that waits in the inventory is none of their business
+    path = inventory / "group_vars/all/fleet.yml"
+    path.write_text(path.read_text().replace("max_model_len: 256", "max_model_len: 128"))
     named = ("-e", '{"inference_service_names": ["extra"]}', "--limit", "node2")
     done = fleet.playbook("playbooks/stop_services.yml", *named, inventory=inventory)
     assert done.code == 0, done.output
     assert containers(fleet, "node2") == before
     assert fleet.on("node2", "docker ps -aq --filter label=llmops.fleet.service=extra") != ""
+    assert fleet.playbook("playbooks/stop_services.yml", *named, inventory=inventory).recap["node2"]["changed"] == 0
     done = fleet.playbook("playbooks/remove_services.yml", *named, inventory=inventory)
     assert done.code == 0, done.output
     assert containers(fleet, "node2") == before
     assert fleet.on("node2", "docker ps -aq --filter label=llmops.fleet.service=extra") == ""
+    assert fleet.on("node2", "sha256sum < /opt/llmops-fleet/compose/compose.yaml") == project
+    assert fleet.playbook("playbooks/remove_services.yml", *named, inventory=inventory).recap["node2"]["changed"] == 0
+
+
+def test_a_service_that_does_not_come_back_leaves_its_siblings_alone(fleet, variant, standin):
+    inventory = variant(lambda data: data["fleet_services"].append(standin()))
+    before = containers(fleet, "node2")
+    options = ("--skip-tags", "verify", "--limit", "node2")
+    assert fleet.site(*options, inventory=inventory).code == 0
+    project = fleet.on("node2", "sha256sum < /opt/llmops-fleet/compose/compose.yaml")
+    killer = "while sleep 0.2; do docker kill llmops-fleet-extra-1; done"
+    fleet.on("node2", f"docker rm -f llmops-fleet-extra-1; systemd-run --collect --unit=killer sh -c '{killer}'")
+    try:
+        done = fleet.site(*options, inventory=inventory)
+    finally:
+        fleet.on("node2", "systemctl stop killer")
+    assert done.code != 0
+    assert "node2: service extra exited with code 137" in done.output
+    assert containers(fleet, "node2") == before
+    assert fleet.on("node2", "sha256sum < /opt/llmops-fleet/compose/compose.yaml") == project
+    done = fleet.site(*options, inventory=inventory)
+    assert done.code == 0, done.output
+    assert set(containers(fleet, "node2")) == {*before, "extra"}
+    path = inventory / "group_vars/all/fleet.yml"
+    path.write_text(path.read_text().replace("name: extra", "name: extra\n  state: absent"))
+    assert fleet.site(*options, inventory=inventory).code == 0
+    assert containers(fleet, "node2") == before
 
 
 def test_verify_by_fqcn_from_the_installed_artifact(fleet, tmp_path):
