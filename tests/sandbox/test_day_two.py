@@ -28,8 +28,7 @@ def test_evidence_of_every_service_on_every_host(fleet):
     done = fleet.playbook("playbooks/verify_services.yml")
     assert done.code == 0, done.output
     assert all(host["changed"] == 0 for host in done.recap.values())
-    evidence = json.loads((fleet.reports / "evidence.json").read_text())
-    rows = evidence["evidence"] if isinstance(evidence, dict) else evidence
+    rows = json.loads((fleet.reports / "evidence.json").read_text())["evidence"]
     for host in fleet.hosts:
         for service, probes in PROBES.items():
             seen = {row["probe"]: row for row in rows if (row["host"], row["service"]) == (host, service)}
@@ -37,6 +36,14 @@ def test_evidence_of_every_service_on_every_host(fleet):
             assert [row for row in seen.values() if row["required"] and not row["ok"]] == []
     suites = ElementTree.parse(fleet.reports / "evidence.xml").getroot()
     assert {suite.get("name") for suite in suites.iter("testsuite")} >= set(fleet.hosts)
+
+
+def test_probes_can_be_sent_from_the_controller(fleet):
+    done = fleet.playbook("playbooks/verify_services.yml", "-e", "inference_service_probe_from=controller")
+    assert done.code == 0, done.output
+    evidence = json.loads((fleet.reports / "evidence.json").read_text())["evidence"]
+    asked = {row["url"].split("/")[2].split(":")[0] for row in evidence}
+    assert asked == set(fleet.hosts.values())
 
 
 def test_a_client_on_the_network_gets_an_answer(fleet):
@@ -94,8 +101,7 @@ def test_a_container_killed_for_good_is_the_only_one_started_again(fleet):
     after = {host: containers(fleet, host) for host in fleet.hosts}
     assert after["node2"] == before["node2"]
     assert {name for name in before["node1"] if before["node1"][name] != after["node1"].get(name)} == {"embed"}
-    evidence = json.loads((fleet.reports / "evidence.json").read_text())
-    rows = evidence["evidence"] if isinstance(evidence, dict) else evidence
+    rows = json.loads((fleet.reports / "evidence.json").read_text())["evidence"]
     assert all(row["ok"] for row in rows if row["required"])
 
 
