@@ -365,7 +365,7 @@ def new_kernels(simulation: str, host: Host) -> list[str]:
     debian = re.findall(r"^Inst linux-image-(?:unsigned-)?(\d\S*)", simulation, re.MULTILINE)
     redhat = [
         f"{version}.{arch}"
-        for arch, version in re.findall(r"^ +kernel(?:-core)? +(\S+) +(?:\d+:)?(\d\S*) ", simulation, re.MULTILINE)
+        for arch, version in re.findall(r"^ +kernel(?:-core)?\s+(\S+) +(?:\d+:)?(\d\S*) ", simulation, re.MULTILINE)
     ]
     known = {host["kernel"], *(host.get("kernels_installed") or [])}
     return sorted(set(debian + redhat) - known)
@@ -377,7 +377,8 @@ def other_branches(simulation: str, branch: str) -> list[str]:
     A package's name does not tell: transitional ones of a branch that is gone bring its successor.
     """
     debian = re.findall(r"^Inst (\S+) (?:\[[^]]*\] )?\((\S+) ", simulation, re.MULTILINE)
-    redhat = re.findall(r"^ +(\S+) +(?:x86_64|aarch64|noarch) +(\S+) ", simulation, re.MULTILINE)
+    # what follows a long name stands on the next line
+    redhat = re.findall(r"^ +(\S+)\s+(?:x86_64|aarch64|noarch) +(\S+) ", simulation, re.MULTILINE)
     return [
         f"{name} {version}"
         for name, version in debian + redhat

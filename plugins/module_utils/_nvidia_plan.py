@@ -324,8 +324,14 @@ def _prebuilt(host: Host, branch: int, suffix: str, follow: bool) -> list[str]:
 
 
 def _headers(host: Host) -> list[str]:
-    name = "kernel-devel-" if family_of(host) == "redhat" else "linux-headers-"
-    return [name + kernel for kernel in kernels_to_serve(host)]
+    """EL's dkms wants kernel-devel-matched, and dnf takes the newest, with its kernel, where no other is asked for.
+
+    Of that package dnf installs one version only.
+    """
+    kernels = kernels_to_serve(host)
+    if family_of(host) != "redhat":
+        return [f"linux-headers-{kernel}" for kernel in kernels]
+    return [*(f"kernel-devel-{kernel}" for kernel in kernels[:-1]), f"kernel-devel-matched-{kernels[-1]}"]
 
 
 def kernels_to_serve(host: Host) -> list[str]:

@@ -63,14 +63,14 @@ def plan(host, **settings):
             "rocky-9",
             CUDA,
             "open",
-            ["kernel-devel-5.14.0-570.12.1.el9_6.x86_64"],
+            ["kernel-devel-matched-5.14.0-570.12.1.el9_6.x86_64"],
             ["kmod-nvidia-open-dkms", "nvidia-driver-cuda", "nvidia-persistenced"],
         ),
         (
             "almalinux-10",
             CUDA,
             "proprietary",
-            ["kernel-devel-6.12.0-55.9.1.el10_0.x86_64"],
+            ["kernel-devel-matched-6.12.0-55.9.1.el10_0.x86_64"],
             ["kmod-nvidia-latest-dkms", "nvidia-driver-cuda", "nvidia-persistenced"],
         ),
     ],
@@ -156,7 +156,7 @@ def test_modules_for_the_kernel_that_a_reboot_would_bring_too():
     rocky = ["5.14.0-570.12.1.el9_6.x86_64", "5.14.0-611.5.1.el9_7.x86_64", "5.14.0-503.14.1.el9_5.x86_64"]
     assert plan(bare("rocky-9", kernels_installed=rocky))["modules"] == [
         "kernel-devel-5.14.0-570.12.1.el9_6.x86_64",
-        "kernel-devel-5.14.0-611.5.1.el9_7.x86_64",
+        "kernel-devel-matched-5.14.0-611.5.1.el9_7.x86_64",
     ]
 
 
@@ -898,6 +898,22 @@ def test_a_package_of_a_branch_that_is_gone_does_not_bring_another():
     assert _nvidia_driver.other_branches(TRANSITIONAL, "580") == []
     assert _nvidia_driver.other_branches(DNF, "580") == []
     assert _nvidia_driver.other_branches(DNF, "595") == ["nvidia-driver-cuda 3:580.159.04-1.el9"]
+
+
+# dnf 4.14 without a terminal, which has 80 columns then
+WRAPPED = """Upgrading:
+ kmod-nvidia-open-dkms x86_64 3:595.71.05-1.el9 llmops-fleet-nvidia-cuda 7.2 k
+ nvidia-driver-cuda-libs
+                       x86_64 3:595.71.05-1.el9 llmops-fleet-nvidia-cuda 6.2 k
+"""
+
+
+def test_a_name_that_dnf_wraps_counts():
+    assert _nvidia_driver.other_branches(WRAPPED, "580") == [
+        "kmod-nvidia-open-dkms 3:595.71.05-1.el9",
+        "nvidia-driver-cuda-libs 3:595.71.05-1.el9",
+    ]
+    assert _nvidia_driver.other_branches(WRAPPED, "595") == []
 
 
 # -- findings ----------------------------------------------------------------------------------------------------------
