@@ -1,6 +1,6 @@
 # The commands of this repository; what they do is in scripts/.
 .DEFAULT_GOAL := help
-.PHONY: help setup sandbox-up demo demo-down test test-driver
+.PHONY: help setup sandbox-up demo demo-down test test-el test-driver
 
 help: ## print this
 	@echo "usage: make TARGET"
@@ -20,6 +20,9 @@ demo-down: ## remove all that demo and sandbox-up made (not the cache)
 
 test: setup ## everything that CI runs
 	@scripts/test
+
+test-el: setup ## the roles on EL 9 and EL 10, over a real dnf in Debian roots (part of test)
+	@scripts/test-el
 
 test-driver: setup ## the path of a real NVIDIA driver, built by DKMS, without a GPU (minutes; not part of test)
 	@scripts/test-driver
