@@ -34,8 +34,6 @@ from pathlib import Path
 from typing import Any
 
 import nvidia_debs
-from debrepo import Deb, Signer, Suite, agent, pad
-
 from build import (
     BASE_DROPS,
     BASE_PACKAGES,
@@ -54,6 +52,7 @@ from build import (
     run,
     timed,
 )
+from debrepo import Deb, Signer, Suite, agent, pad
 
 DATA_RECIPE = "1"  # raise it to take the engine from Debian anew
 KEY_NAME, OTHER_KEY_NAME = "sandbox", "somebody-else"
