@@ -30,6 +30,7 @@ PLAYS = {
     OURS: {"hosts": "all", "gather_facts": False, "roles": [OURS]},
     THEIRS: {
         "hosts": "all",
+        "gather_facts": True,  # it decides by them; ours looks at the host itself
         "roles": [THEIRS],
         "vars": {
             "docker_repo_url": "{{ docker_engine_mirror_urls.tuna }}/linux",
