@@ -9,7 +9,6 @@ collection's state; with it a variable that is gone takes its key along, and not
 
 from __future__ import annotations
 
-import copy
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -39,6 +38,15 @@ _NOT_FOUND = re.compile(r"No package (?:matching )?'?([^\s']+)'? (?:is )?availab
 
 Reason = Mapping[str, str]
 _NOTHING = object()
+
+
+def plain(value: Any) -> Any:
+    """A copy in plain containers: with those that Ansible hands to filters, copy.deepcopy copies all its variables."""
+    if isinstance(value, Mapping):
+        return {key: plain(item) for key, item in value.items()}
+    if isinstance(value, Sequence) and not isinstance(value, (str, bytes)):
+        return [plain(item) for item in value]
+    return value
 
 
 def drift(
@@ -346,13 +354,13 @@ def extra_daemon_config(host: Mapping[str, Any], given: Mapping[str, Any] | None
     Where none was asked (None), the container toolkit keeps what it was given before for as long as it is installed.
     """
     if given is not None:
-        return copy.deepcopy(dict(given))
+        return {key: plain(value) for key, value in given.items()}
     kept: dict[str, Any] = {}
     record = host["docker"]["daemon_config_record"] or {}
     toolkit = host.get("nvidia", {}).get("toolkit", {}).get("version")
     for key, name in TOOLKIT_KEYS if toolkit else ():
         if isinstance(record.get(key), Mapping) and name in record[key]:
-            kept[key] = {name: copy.deepcopy(record[key][name])}
+            kept[key] = {name: plain(record[key][name])}
     return kept
 
 
@@ -377,7 +385,7 @@ def plan_daemon_config(docker: Mapping[str, Any], ours: Mapping[str, Any]) -> di
         "write": write,
         "drift": drifted,
         "restart": drifted and bool(docker.get("active")),
-        "record": {"values": copy.deepcopy(dict(ours))},
+        "record": {"values": plain(dict(ours))},
     }
 
 
@@ -385,7 +393,7 @@ def _fit_log_options(config: dict[str, Any], existing: Mapping[str, Any], ours: 
     """Options belong to one log driver, and dockerd does not start with those of another: ours brings only its own."""
     driver = ours.get("log-driver")
     if driver and existing.get("log-driver", "json-file") != driver and "log-opts" in config:
-        config["log-opts"] = copy.deepcopy(ours.get("log-opts", {}))
+        config["log-opts"] = plain(ours.get("log-opts", {}))
         if not config["log-opts"]:
             del config["log-opts"]
     return config
@@ -404,13 +412,13 @@ def merge(existing: Mapping[str, Any], ours: Mapping[str, Any], before: Mapping[
 def _merge_value(existing: Any, ours: Any, before: Any) -> Any:
     """Dicts merge by key, lists unite, anything else is ours. What is left empty by our going away goes too."""
     if ours is _NOTHING and before is _NOTHING:
-        return copy.deepcopy(existing)
+        return plain(existing)
     last = before if ours is _NOTHING else ours
     if isinstance(existing, dict) and isinstance(last, dict):
         return _merge_dicts(existing, ours, before)
     if isinstance(existing, list) and isinstance(last, list):
         return _merge_lists(existing, ours, before)
-    return _NOTHING if ours is _NOTHING else copy.deepcopy(ours)
+    return _NOTHING if ours is _NOTHING else plain(ours)
 
 
 def _merge_dicts(existing: dict[str, Any], ours: Any, before: Any) -> Any:
@@ -423,5 +431,5 @@ def _merge_lists(existing: list[Any], ours: Any, before: Any) -> Any:
     wanted = list(ours) if isinstance(ours, list) else []
     gone = before if isinstance(before, list) else []
     others = [value for value in existing if value not in wanted and value not in gone]
-    united = copy.deepcopy(wanted + others)
+    united = plain(wanted + others)
     return united if united or ours is not _NOTHING else _NOTHING

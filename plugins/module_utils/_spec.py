@@ -500,6 +500,14 @@ def host_models(fleet: Mapping[str, Any], host: str) -> list[dict[str, Any]]:
     return [dict(fleet["models"][name]) for name in used]
 
 
+def host_pattern(hosts: object) -> str:
+    """``fleet_hosts`` as a pattern of hosts: a pattern, or a list of hosts, groups and patterns."""
+    parts = list(hosts) if isinstance(hosts, (list, tuple)) else [hosts]
+    if not parts or not all(isinstance(part, str) and part.strip() for part in parts):
+        raise SpecError("fleet_hosts", f"{_shown(hosts)} names no host; give a pattern such as gpu1,gpu2 or gpus")
+    return ",".join(str(part).strip() for part in parts)
+
+
 def proxy_environment(proxy: Mapping[str, str] | None) -> dict[str, str]:
     """``fleet_proxy`` ({http, https, no_proxy}) as the environment variables that programs read, in both cases."""
     names = {"http": "http_proxy", "https": "https_proxy", "no_proxy": "no_proxy"}

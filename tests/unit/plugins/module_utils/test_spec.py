@@ -11,6 +11,7 @@ from ansible_collections.llmops.fleet.plugins.module_utils._spec import (
     SERVICE_KEYS,
     Settings,
     host_models,
+    host_pattern,
     host_services,
     parse_fleet,
     proxy_environment,
@@ -258,3 +259,17 @@ def test_accepted_services_are_well_typed(extra):
     assert 1 <= service["port"] <= 65535
     assert all(isinstance(argument, str) for argument in service["extra_args"])
     assert all(isinstance(value, str) for value in service["extra_env"].values())
+
+
+@pytest.mark.parametrize(
+    ("hosts", "pattern"),
+    [("all", "all"), ("gpus:!gpu3", "gpus:!gpu3"), (["gpu1", " gpu2 "], "gpu1,gpu2"), (("gpus",), "gpus")],
+)
+def test_host_pattern(hosts, pattern):
+    assert host_pattern(hosts) == pattern
+
+
+@pytest.mark.parametrize("hosts", ["", " ", [], None, 3, {"gpu1": {}}, ["gpu1", ""], ["gpu1", None]])
+def test_host_pattern_of_no_host(hosts):
+    with pytest.raises(SpecError, match=r"^fleet_hosts: .* names no host; give a pattern such as gpu1,gpu2 or gpus$"):
+        host_pattern(hosts)
