@@ -22,7 +22,7 @@ test: setup ## everything that CI runs
 	@scripts/test
 
 test-el: setup ## the roles on EL 9 and EL 10, over a real dnf in Debian roots (part of test)
-	@scripts/test-el
+	@scripts/test el
 
 test-driver: setup ## the path of a real NVIDIA driver, built by DKMS, without a GPU (minutes; not part of test)
 	@scripts/test-driver

@@ -53,6 +53,7 @@ from build import (
     timed,
 )
 from debrepo import Deb, Signer, Suite, agent, pad
+from docker_units import DOCKER_SERVICE, DOCKER_SOCKET
 
 DATA_RECIPE = "1"  # raise it to take the engine from Debian anew
 KEY_NAME, OTHER_KEY_NAME = "sandbox", "somebody-else"
@@ -84,45 +85,6 @@ CONTENTS = {
     "docker-buildx-plugin": {f"{PLUGINS}/docker-buildx": f"docker-buildx/{PLUGINS}/docker-buildx"},
     "docker-compose-plugin": {f"{PLUGINS}/docker-compose": f"docker-compose/{PLUGINS}/docker-compose"},
 }
-DOCKER_SERVICE = """\
-[Unit]
-Description=Docker Application Container Engine
-After=network-online.target docker.socket firewalld.service containerd.service time-set.target
-Wants=network-online.target containerd.service
-Requires=docker.socket
-
-[Service]
-Type=notify
-ExecStart=/usr/bin/dockerd -H fd:// --containerd=/run/containerd/containerd.sock
-ExecReload=/bin/kill -s HUP $MAINPID
-TimeoutStartSec=0
-RestartSec=2
-Restart=always
-StartLimitBurst=3
-StartLimitInterval=60s
-LimitNPROC=infinity
-LimitCORE=infinity
-TasksMax=infinity
-Delegate=yes
-KillMode=process
-OOMScoreAdjust=-500
-
-[Install]
-WantedBy=multi-user.target
-"""
-DOCKER_SOCKET = """\
-[Unit]
-Description=Docker Socket for the API
-
-[Socket]
-ListenStream=/run/docker.sock
-SocketMode=0660
-SocketUser=root
-SocketGroup=docker
-
-[Install]
-WantedBy=sockets.target
-"""
 CONTAINERD_SERVICE = """\
 [Unit]
 Description=containerd container runtime
@@ -374,7 +336,7 @@ def build(cache: Cache) -> dict[str, Any]:
         with agent(signer.home):
             fingerprint, wrong = signer.fingerprint, other.fingerprint
             data = engine_data(cache)
-            recipes = (HERE / name for name in ("repositories.py", "nvidia_debs.py", "debrepo.py"))
+            recipes = (HERE / name for name in ("repositories.py", "docker_units.py", "nvidia_debs.py", "debrepo.py"))
             key = digest(*recipes, data.name, fingerprint, wrong)
             tree = cache.directory / "roots" / f"repositories-{key}"
             if not tree.is_dir():

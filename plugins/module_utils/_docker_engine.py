@@ -385,7 +385,7 @@ def plan_daemon_config(docker: Mapping[str, Any], ours: Mapping[str, Any]) -> di
         "write": write,
         "drift": drifted,
         "restart": drifted and bool(docker.get("active")),
-        "record": {"values": plain(dict(ours))},
+        "record": {"values": plain(ours)},
     }
 
 

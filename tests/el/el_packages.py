@@ -9,9 +9,13 @@ or nothing. Systems are "9" and "10".
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "molecule" / "sandbox"))
+
+from docker_units import DOCKER_SERVICE, DOCKER_SOCKET
 from el_rpm import Rpm, kernel_module
 
 DOUBLES = Path(__file__).resolve().parent / "doubles"
@@ -32,21 +36,6 @@ TOOLKIT = ("1.17.4-1", "1.17.8-1", "1.19.1-1", "1.20.0-1")
 DRIVERS = ("580.159.04", "580.173.02", "590.48.01", "595.71.05")
 
 COMPOSE_PLUGIN = "/usr/libexec/docker/cli-plugins/docker-compose"
-DOCKER_SERVICE = """\
-[Unit]
-Description=Docker Application Container Engine
-Wants=network-online.target containerd.service
-Requires=docker.socket
-
-[Service]
-Type=notify
-ExecStart=/usr/bin/dockerd -H fd:// --containerd=/run/containerd/containerd.sock
-ExecReload=/bin/kill -s HUP $MAINPID
-
-[Install]
-WantedBy=multi-user.target
-"""
-DOCKER_SOCKET = "[Socket]\nListenStream=/run/docker.sock\n\n[Install]\nWantedBy=sockets.target\n"
 GROUP = "getent group docker >/dev/null || groupadd --system docker"
 # what rpm's %systemd_preun and %systemd_postun_with_restart become
 DOCKER_SCRIPTS = {

@@ -43,7 +43,7 @@ DROPS = (
     *("usr/bin/apt", "usr/bin/apt-get", "usr/bin/apt-cache", "usr/bin/apt-mark", "usr/bin/dpkg", "usr/bin/dpkg-query"),
     *("etc/apt", "var/lib/dpkg", "etc/debian_version", "etc/os-release", "usr/lib/os-release"),
     *("usr/bin/systemctl", "usr/sbin/modprobe", "usr/sbin/rmmod", "usr/share/doc", "usr/share/locale"),
-    *("keys", "work"),  # where packages were built
+    *("keys", "rpms"),  # where packages were built
     # plugins that a fresh EL has not
     *(
         f"{SITE}/dnf-plugins/{name}.py"
@@ -202,6 +202,7 @@ def make(cache: build.Cache) -> Made:
         bases = {system: base_root(cache, system) for system in SUITES}
         fingerprints = {name: signer.fingerprint for name, signer in keys.items()}
         recipe = [HERE / name for name in ("el_root.py", "el_rpm.py", "el_packages.py")]
+        recipe.append(Path(build.__file__).with_name("docker_units.py"))
         key = build.digest(*(key for _base, key in bases.values()), *recipe, *DOUBLES, *fingerprints.values())
         roots = {system: el_root(cache, system, base, key) for system, (base, _key) in bases.items()}
         tree = cache.directory / "roots" / f"el-repositories-{key}"

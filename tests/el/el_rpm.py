@@ -110,8 +110,8 @@ def build_rpms(root: Path, rpms: Iterable[Rpm], target: Path) -> None:
         for rpm in batch:
             rpm.stage(work / "SOURCES")
         (work / "SPECS/packages.spec").write_text(SPEC_HEAD + "".join(rpm.spec() for rpm in batch))
-        words = ["rpmbuild", "--quiet", "--define", "_topdir /work", "--target", "x86_64", "-bb"]
-        build.in_root(root, [*words, "/work/SPECS/packages.spec"], {"/work": work})
+        words = ["rpmbuild", "--quiet", "--define", "_topdir /rpms", "--target", "x86_64", "-bb"]
+        build.in_root(root, [*words, "/rpms/SPECS/packages.spec"], {"/rpms": work})
         for made in work.glob("RPMS/*/*.rpm"):
             made.rename(target / made.name)
         shutil.rmtree(work)
@@ -120,18 +120,18 @@ def build_rpms(root: Path, rpms: Iterable[Rpm], target: Path) -> None:
 def sign(root: Path, folder: Path, signer: Signer) -> None:
     """Signs the packages of a folder, as `rpm --checksig` and dnf's gpgcheck look for it."""
     # Debian's rpm looks for gpg2
-    script = 'rpmsign --define "__gpg /usr/bin/gpg" --define "_gpg_name <$0@localhost>" --addsign /work/*.rpm'
+    script = 'rpmsign --define "__gpg /usr/bin/gpg" --define "_gpg_name <$0@localhost>" --addsign /rpms/*.rpm'
     words = ["env", "GNUPGHOME=/keys", "sh", "-ec", f"{script}; gpgconf --kill all", signer.name]
-    build.in_root(root, words, {"/work": folder, "/keys": signer.home})
+    build.in_root(root, words, {"/rpms": folder, "/keys": signer.home})
 
 
 def index(root: Path, folder: Path, modules: str = "") -> None:
     """repodata of a folder, with the root's createrepo_c, and a document of modules in it."""
-    build.in_root(root, ["createrepo_c", "--quiet", "--no-database", "/work"], {"/work": folder})
+    build.in_root(root, ["createrepo_c", "--quiet", "--no-database", "/rpms"], {"/rpms": folder})
     if modules:
         (folder / "modules.yaml").write_text(modules)
-        words = ["modifyrepo_c", "--mdtype=modules", "/work/modules.yaml", "/work/repodata"]
-        build.in_root(root, words, {"/work": folder})
+        words = ["modifyrepo_c", "--mdtype=modules", "/rpms/modules.yaml", "/rpms/repodata"]
+        build.in_root(root, words, {"/rpms": folder})
         (folder / "modules.yaml").unlink()
 
 
